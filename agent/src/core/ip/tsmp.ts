@@ -10,6 +10,9 @@
  */
 import { viewOf } from "../../base/bytes.ts";
 import { DiscoPublic, KEY_LENGTH } from "../../base/keys.ts";
+import { buildPacket } from "./build.ts";
+import type { Packet } from "./packet.ts";
+import { destinationIp, payloadOf, protocol, sourceIp } from "./packet.ts";
 
 export type TsmpMessage = TsmpPing | TsmpPong | TsmpReject | TsmpDiscoKey;
 
@@ -81,6 +84,15 @@ export function decodeTsmp(bytes: Uint8Array): TsmpMessage | MalformedTsmp {
     default:
       return "unknown-type";
   }
+}
+
+/** The pong to send back for a packet that is a TSMP ping; undefined for any other packet. */
+export function answerTsmpPing(packet: Packet): Uint8Array | undefined {
+  if (packet.protocol !== protocol.tsmp || packet.fragment !== "whole") return undefined;
+  const message = decodeTsmp(payloadOf(packet));
+  if (typeof message === "string" || message.kind !== "ping") return undefined;
+  const pong = encodeTsmp({ kind: "pong", data: message.data, peerApiPort: 0 });
+  return buildPacket(destinationIp(packet), sourceIp(packet), protocol.tsmp, pong);
 }
 
 const DATA_LENGTH = 8;

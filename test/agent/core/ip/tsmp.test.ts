@@ -3,9 +3,16 @@ import { Ip } from "../../../../agent/src/base/address.ts";
 import { toHex } from "../../../../agent/src/base/bytes.ts";
 import { DiscoPublic } from "../../../../agent/src/base/keys.ts";
 import { buildPacket } from "../../../../agent/src/core/ip/build.ts";
-import { describePacket, parsePacket, payloadOf, protocol } from "../../../../agent/src/core/ip/packet.ts";
+import {
+  describePacket,
+  destinationIp,
+  parsePacket,
+  payloadOf,
+  protocol,
+  sourceIp,
+} from "../../../../agent/src/core/ip/packet.ts";
 import type { TsmpMessage } from "../../../../agent/src/core/ip/tsmp.ts";
-import { decodeTsmp, encodeTsmp } from "../../../../agent/src/core/ip/tsmp.ts";
+import { answerTsmpPing, decodeTsmp, encodeTsmp } from "../../../../agent/src/core/ip/tsmp.ts";
 import { hex, vectors } from "../../../vectors/load.ts";
 
 interface TsmpCase {
@@ -72,6 +79,26 @@ test.each([
 
 test("any bytes are a message or malformed, and never throw", () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 50 }), (bytes) => void decodeTsmp(bytes)));
+});
+
+test("a ping is answered with its own data, and nothing else is", () => {
+  for (const vector of cases) {
+    const packet = parsePacket(hex(vector.packet));
+    if (typeof packet === "string") throw new Error(packet);
+    const answer = answerTsmpPing(packet);
+    if (messageOf(vector).kind !== "ping") {
+      expect(answer).toBeUndefined();
+      continue;
+    }
+    const pong = parsePacket(answer ?? new Uint8Array());
+    if (typeof pong === "string") throw new Error(pong);
+    expect([sourceIp(pong).text, destinationIp(pong).text]).toEqual([vector.dst, vector.src]);
+    expect(decodeTsmp(payloadOf(pong))).toEqual({
+      kind: "pong",
+      data: hex(vector.data ?? ""),
+      peerApiPort: 0,
+    });
+  }
 });
 
 function messageOf(vector: TsmpCase): TsmpMessage {
