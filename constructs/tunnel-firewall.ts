@@ -1,0 +1,74 @@
+import { SecurityGroup } from "@cdktf/provider-aws/lib/security-group/index.js";
+import { VpcSecurityGroupEgressRule } from "@cdktf/provider-aws/lib/vpc-security-group-egress-rule/index.js";
+import { VpcSecurityGroupIngressRule } from "@cdktf/provider-aws/lib/vpc-security-group-ingress-rule/index.js";
+import { Construct } from "constructs";
+import { tunnelPort } from "./tunnel-port.ts";
+
+export interface TunnelFirewallProps {
+  readonly vpcId: string;
+  /**
+   * The UDP port that the tunnel is reached on, from 1 to 65535.
+   * @default 41641
+   */
+  readonly port?: number;
+  /**
+   * Whether anyone may send to that port. Closed, most connections stay on the relay: for testing that.
+   * @default true
+   */
+  readonly openTunnelPort?: boolean;
+}
+
+const ANYWHERE = [
+  { family: "Ipv4", source: { cidrIpv4: "0.0.0.0/0" } },
+  { family: "Ipv6", source: { cidrIpv6: "::/0" } },
+] as const;
+
+/**
+ * Lets a node be reached by a direct connection, and nothing else.
+ *
+ * In: the tunnel's port. Out: UDP to any port, since peers sit behind any, and HTTPS for relays, coordination and AWS.
+ * The rules are resources of their own: rules written inside the group would undo those that others add to it.
+ */
+export class TunnelFirewall extends Construct {
+  readonly port: number;
+  readonly securityGroupId: string;
+
+  constructor(scope: Construct, id: string, props: TunnelFirewallProps) {
+    super(scope, id);
+    this.port = tunnelPort(props.port, "TunnelFirewall port");
+    const group = new SecurityGroup(this, "SecurityGroup", {
+      vpcId: props.vpcId,
+      description: "Sallyport tunnel: direct connections in, UDP and HTTPS out",
+      tags: { Name: this.node.path },
+    });
+    this.securityGroupId = group.id;
+    for (const { family, source } of ANYWHERE) {
+      if (props.openTunnelPort ?? true) {
+        new VpcSecurityGroupIngressRule(this, `Tunnel${family}`, {
+          securityGroupId: group.id,
+          description: "Tunnel: WireGuard, discovery and STUN",
+          ipProtocol: "udp",
+          fromPort: this.port,
+          toPort: this.port,
+          ...source,
+        });
+      }
+      new VpcSecurityGroupEgressRule(this, `UdpOut${family}`, {
+        securityGroupId: group.id,
+        description: "Tunnel to peers at any port, STUN, exit traffic over UDP",
+        ipProtocol: "udp",
+        fromPort: 0,
+        toPort: 65535,
+        ...source,
+      });
+      new VpcSecurityGroupEgressRule(this, `HttpsOut${family}`, {
+        securityGroupId: group.id,
+        description: "Relays, coordination, AWS, exit traffic over HTTPS",
+        ipProtocol: "tcp",
+        fromPort: 443,
+        toPort: 443,
+        ...source,
+      });
+    }
+  }
+}
