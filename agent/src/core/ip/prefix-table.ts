@@ -23,6 +23,19 @@ export class PrefixTable<T> {
     else this.#v6 = remove(this.#v6, prefix);
   }
 
+  /** The value of the very prefix. */
+  get(prefix: Prefix): T | undefined {
+    let node = prefix.ip.isV4 ? this.#v4 : this.#v6;
+    while (node !== undefined && node.bits < prefix.bits) {
+      node = node.children[bitAt(prefix.ip.bytes, 0, node.bits)];
+    }
+    if (node?.bits !== prefix.bits) return undefined;
+    return commonBits(node.bytes, prefix.ip.bytes, 0, node.bits) === node.bits
+      ? node.entry?.value
+      : undefined;
+  }
+
+  /** The value of the longest prefix that holds `ip`. */
   lookup(ip: Ip): T | undefined {
     return this.lookupBytes(ip.bytes, 0, ip.isV4 ? 4 : 16);
   }

@@ -60,6 +60,7 @@ test("it agrees with a plain list, whatever is set and deleted", () => {
         const best = holding.toSorted((a, b) => b.prefix.bits - a.prefix.bits)[0];
         expect(table.lookup(ip)).toBe(best?.value);
       }
+      for (const { prefix } of changes) expect(table.get(prefix)).toBe(list.get(prefix.text)?.value);
     }),
   );
 });
