@@ -7,7 +7,14 @@
  */
 import type { Ip, Prefix } from "../../base/address.ts";
 import type { MalformedPacket, Packet } from "../ip/packet.ts";
-import { addressLength, destinationOffset, protocol, sourceOffset, tcpFlag } from "../ip/packet.ts";
+import {
+  addressLength,
+  destinationOffset,
+  parsePacket,
+  protocol,
+  sourceOffset,
+  tcpFlag,
+} from "../ip/packet.ts";
 import { PrefixTable } from "../ip/prefix-table.ts";
 import type { CapabilityMap, CompiledRule } from "./rule.ts";
 import { compileRule } from "./rule.ts";
@@ -83,15 +90,17 @@ export class PacketFilter {
     for (const prefix of options.localAddresses) this.#local.set(prefix, true);
   }
 
-  /** Judges a packet that a peer sent, as `parsePacket` read it. */
-  accepts(packet: Packet | MalformedPacket): Decision {
+  /** Judges a packet that a peer sent, read already or not. */
+  accepts(input: Packet | Uint8Array): Decision {
+    const packet = input instanceof Uint8Array ? parsePacket(input) : input;
     if (typeof packet === "string") return packet === "empty" ? accept("keepalive") : drop(packet);
     return this.#refusedDestination(packet) ?? this.#judge(packet);
   }
 
   /** Remembers a packet sent to a peer, so that its answer is let in. */
-  noteOutbound(packet: Packet): void {
-    if (hasFlow(packet)) this.#flows.note(packet);
+  noteOutbound(input: Packet | Uint8Array): void {
+    const packet = input instanceof Uint8Array ? parsePacket(input) : input;
+    if (typeof packet !== "string" && hasFlow(packet)) this.#flows.note(packet);
   }
 
   /** The application capabilities that `source` has towards `destination`, merged over all rules. */
