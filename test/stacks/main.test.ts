@@ -1,0 +1,65 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { HEALTH_TAG_FILTER } from "../../constructs/health-tags.ts";
+import { type AppOptions, type Run, runApp } from "./app.ts";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "sallyport-stacks-"));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const synth = (options?: AppOptions): Run => runApp("stacks/main.ts", folder, options);
+
+test("with nothing configured there is one stack, exit-node-stack, with its outputs", () => {
+  const { status, stacks } = synth();
+  expect(status).toBe(0);
+  expect(Object.keys(stacks)).toEqual(["exit-node-stack"]);
+  const stack = stacks["exit-node-stack"];
+  expect(stack?.output("tunnelPort")).toBe(41641);
+  expect(stack?.output("healthTagFilter")).toBe(HEALTH_TAG_FILTER);
+  expect(stack?.output("ingressPublicIp")).toMatch(/^\$\{aws_instance\..+\.public_ip\}$/);
+}, 30_000);
+
+test("every further region is a stack of its own, with a provider in that region", () => {
+  const { stacks } = synth({ config: '{ "regions": ["eu-west-1", "ap-south-1"] }' });
+  expect(Object.keys(stacks).sort()).toEqual(["exit-node-stack", "exit-node-stack-ap-south-1"]);
+  expect(stacks["exit-node-stack"]?.json["provider"]).toEqual({ aws: [{ region: "eu-west-1" }] });
+  expect(stacks["exit-node-stack-ap-south-1"]?.json["provider"]).toEqual({ aws: [{ region: "ap-south-1" }] });
+}, 30_000);
+
+test("the context overrides the file field by field: here it closes the port that the file chose", () => {
+  const { stacks } = synth({
+    config: '{ "port": 41700 }',
+    context: { sallyport: { openTunnelPort: false } },
+  });
+  const stack = stacks["exit-node-stack"];
+  expect(stack?.output("tunnelPort")).toBe(41700);
+  expect(stack?.resources("aws_vpc_security_group_ingress_rule")).toEqual([]);
+  expect(stack?.resource("aws_instance")["user_data"]).toContain('"port": 41700');
+}, 30_000);
+
+test("what can not be used ends with exit code 2 and the list of it, and nothing is written", () => {
+  const { status, stderr, stacks } = synth({ config: '{ "port": 0, "region": "eu-west-1" }' });
+  expect(status).toBe(2);
+  expect(stderr).toContain("sallyport.config.json: port: give a whole number from 1 to 65535");
+  expect(stderr).toContain("sallyport.config.json: region: no such field");
+  expect(stderr).not.toContain("    at ");
+  expect(stacks).toEqual({});
+}, 30_000);
+
+test("a configuration file that is named and not there is an error", () => {
+  const { status, stderr } = synth({ env: { SALLYPORT_CONFIG: "elsewhere.json" } });
+  expect(status).toBe(2);
+  expect(stderr).toContain("SALLYPORT_CONFIG names elsewhere.json, which is not there");
+}, 30_000);
+
+test("the example one-exit-node synthesizes an exit node of its own name", () => {
+  const { status, stacks } = runApp("examples/one-exit-node/main.ts", folder);
+  expect(status).toBe(0);
+  expect(Object.keys(stacks)).toEqual(["one-exit-node"]);
+  const stack = stacks["one-exit-node"];
+  expect(stack?.resource("aws_instance")["user_data"]).toContain('"hostname": "exit-frankfurt"');
+  expect(stack?.output("address")).toMatch(/public_ip\}:41641$/);
+}, 30_000);
