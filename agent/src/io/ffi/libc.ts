@@ -1,0 +1,153 @@
+/**
+ * The functions of Linux's C library that Node does not offer: devices, raw sockets, socket options.
+ *
+ * Descriptors here are plain numbers and every call is non-blocking or short. A call that fails
+ * returns what the kernel said as a number below zero: `-errno`.
+ */
+import { constants } from "node:os";
+import type { IpPort } from "../../base/address.ts";
+import { Ip, IpPort as Address } from "../../base/address.ts";
+import { viewOf } from "../../base/bytes.ts";
+import { type Absent, isAbsent, type Koffi, loadKoffi } from "./koffi.ts";
+
+/** From linux/fcntl.h (generic architectures: x64, arm64, riscv64). */
+export const O_RDWR = 0o2;
+export const O_NONBLOCK = 0o4000;
+export const O_CLOEXEC = 0o2000000;
+
+/** From linux/socket.h, linux/in.h and asm-generic/socket.h. */
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
+export const SOCK_NONBLOCK = O_NONBLOCK;
+export const SOCK_CLOEXEC = O_CLOEXEC;
+export const IPPROTO_ICMP = 1;
+export const IPPROTO_ICMPV6 = 58;
+export const IPPROTO_IPV6 = 41;
+export const IPV6_V6ONLY = 26;
+export const SOL_SOCKET = 1;
+export const SO_REUSEADDR = 2;
+export const SO_RCVBUF = 8;
+export const SO_RCVBUFFORCE = 33;
+export const SO_MARK = 36;
+
+const SOCKADDR_IN_LENGTH = 16;
+const SOCKADDR_IN6_LENGTH = 28;
+
+/** A descriptor that is being watched. */
+export interface Watch {
+  close(): void;
+}
+
+export interface Libc {
+  /** The new descriptor, or -errno. */
+  open(path: string, flags: number): number;
+  /** Reads one packet or chunk into `out`: its length, or -errno. */
+  read(fd: number, out: Uint8Array): number;
+  write(fd: number, bytes: Uint8Array): number;
+  /** `argument` is read and written by the kernel. */
+  ioctl(fd: number, request: number, argument: Uint8Array): number;
+  close(fd: number): number;
+  socket(family: number, type: number, protocol: number): number;
+  bind(fd: number, address: IpPort): number;
+  /** Sets an option whose value is an int. */
+  setsockopt(fd: number, level: number, option: number, value: number): number;
+  /** A raw ICMP socket takes port 0. */
+  sendto(fd: number, bytes: Uint8Array, to: IpPort): number;
+  /** One datagram: its length and source, or -errno. A raw IPv4 socket hands out the IP header too. */
+  recvfrom(fd: number, out: Uint8Array): { readonly length: number; readonly from: IpPort } | number;
+  /**
+   * Calls back whenever `fd` can be read without blocking, from Node's own event loop: no thread waits, so
+   * nothing holds up the end of the process. Close the watch before the descriptor.
+   */
+  watchReadable(fd: number, ready: () => void): Watch;
+}
+
+let loaded: Libc | undefined;
+
+/** Never throws. Absent without koffi and on systems other than Linux. */
+export function loadLibc(): Libc | Absent {
+  if (process.platform !== "linux") return { absent: `the system is ${process.platform}, not Linux` };
+  const koffi = loadKoffi();
+  if (isAbsent(koffi)) return koffi;
+  loaded ??= bindFunctions(koffi);
+  return loaded;
+}
+
+/** "EPERM" for -1 or 1; the number as text when it has no name. */
+export function errnoName(errno: number): string {
+  const wanted = Math.abs(errno);
+  for (const [name, value] of Object.entries(constants.errno)) if (value === wanted) return name;
+  return `errno ${wanted}`;
+}
+
+function bindFunctions(koffi: Koffi): Libc {
+  const c = koffi.load(null);
+  const orErrno = (result: number): number => (result < 0 ? -koffi.errno() : result);
+  const open = c.func("int open(const char *path, int flags)");
+  const read = c.func("intptr_t read(int fd, void *out, size_t length)");
+  const write = c.func("intptr_t write(int fd, const void *bytes, size_t length)");
+  const ioctl = c.func("int ioctl(int fd, unsigned long request, void *argument)");
+  const close = c.func("int close(int fd)");
+  const socket = c.func("int socket(int family, int type, int protocol)");
+  const bind = c.func("int bind(int fd, const void *address, uint32_t length)");
+  const setsockopt = c.func("int setsockopt(int fd, int level, int option, const void *value, uint32_t length)");
+  const sendto = c.func(
+    "intptr_t sendto(int fd, const void *bytes, size_t length, int flags, const void *to, uint32_t toLength)",
+  );
+  const recvfrom = c.func(
+    "intptr_t recvfrom(int fd, void *out, size_t length, int flags, void *from, void *fromLength)",
+  );
+  return {
+    open: (path, flags) => orErrno(open(path, flags | O_CLOEXEC)),
+    read: (fd, out) => orErrno(read(fd, out, out.length)),
+    write: (fd, bytes) => orErrno(write(fd, bytes, bytes.length)),
+    ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
+    close: (fd) => orErrno(close(fd)),
+    socket: (family, type, protocol) => orErrno(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol)),
+    bind(fd, address) {
+      const bytes = encodeSockaddr(address);
+      return orErrno(bind(fd, bytes, bytes.length));
+    },
+    setsockopt: (fd, level, option, value) =>
+      orErrno(setsockopt(fd, level, option, Int32Array.of(value), Int32Array.BYTES_PER_ELEMENT)),
+    sendto(fd, bytes, to) {
+      const address = encodeSockaddr(to);
+      return orErrno(sendto(fd, bytes, bytes.length, 0, address, address.length));
+    },
+    recvfrom(fd, out) {
+      const from = new Uint8Array(SOCKADDR_IN6_LENGTH);
+      const length = orErrno(recvfrom(fd, out, out.length, 0, from, Uint32Array.of(from.length)));
+      return length < 0 ? length : { length, from: decodeSockaddr(from) };
+    },
+    watchReadable(fd, ready) {
+      const handle = koffi.node.poll(fd, { readable: true }, () => ready());
+      return {
+        close() {
+          handle.stop();
+          handle.close();
+        },
+      };
+    },
+  };
+}
+
+/**
+ *     sockaddr_in   family (2, host order)  port (2)  address (4)  zero (8)
+ *     sockaddr_in6  family (2, host order)  port (2)  flow (4)     address (16)  scope (4)
+ */
+function encodeSockaddr(to: IpPort): Uint8Array {
+  const out = new Uint8Array(to.ip.isV4 ? SOCKADDR_IN_LENGTH : SOCKADDR_IN6_LENGTH);
+  const view = viewOf(out);
+  view.setUint16(0, to.ip.isV4 ? AF_INET : AF_INET6, true);
+  view.setUint16(2, to.port);
+  out.set(to.ip.bytes, to.ip.isV4 ? 4 : 8);
+  return out;
+}
+
+function decodeSockaddr(bytes: Uint8Array): IpPort {
+  const view = viewOf(bytes);
+  const v4 = view.getUint16(0, true) === AF_INET;
+  return new Address(Ip.fromBytes(v4 ? bytes.subarray(4, 8) : bytes.subarray(8, 24)), view.getUint16(2));
+}

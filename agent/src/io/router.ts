@@ -1,0 +1,222 @@
+/**
+ * Tells the kernel what belongs to the tunnel: the device's addresses, and which destinations go into it.
+ *
+ * Routes lie in a table of their own, which a rule consults before the main one; our own sockets carry a
+ * mark that passes it by, so a route into the tunnel never catches the tunnel's packets. The numbers are
+ * those that Tailscale uses. One call of `ip` per change: what is already set is not set again.
+ */
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import type { Ip, Prefix } from "../base/address.ts";
+import { OperationError } from "../base/errors.ts";
+import type { PacketDevice } from "./tun.ts";
+
+export interface Routing {
+  readonly addresses: readonly Ip[];
+  /** Destinations that go into the tunnel. */
+  readonly routes: readonly Prefix[];
+  readonly mtu: number;
+}
+
+export interface Router {
+  /** Makes the kernel's state equal to `routing`. What failed is tried again at the next call. @throws OperationError */
+  apply(routing: Routing): Promise<void>;
+  /** Takes back all that was set. */
+  cleanup(): Promise<void>;
+}
+
+/** The numbers by which several tunnels on one machine stay apart. */
+export interface RouterOptions {
+  readonly device: string;
+  /** @default 52 */
+  readonly table?: number;
+  /** Priority of the first rule; the others follow at +20, +40 and +60. @default 5210 */
+  readonly rulePriority?: number;
+  /** @default OWN_MARK */
+  readonly mark?: number;
+}
+
+/** SO_MARK of the tunnel's own sockets. Only the bits of MARK_MASK are ours. */
+export const OWN_MARK = 0x80000;
+export const MARK_MASK = 0xff0000;
+
+const DEFAULT_TABLE = 52;
+const DEFAULT_PRIORITY = 5210;
+
+/** For devices that the kernel does not know. */
+export const noRouter: Router = { apply: () => Promise.resolve(), cleanup: () => Promise.resolve() };
+
+export function routerFor(device: PacketDevice, options: Omit<RouterOptions, "device"> = {}): Router {
+  if (device.kind === "memory" || process.platform !== "linux") return noRouter;
+  return new LinuxRouter({ ...options, device: device.name });
+}
+
+/** One line for `ip -batch`, and the answers that mean that it is already so. */
+interface Line {
+  readonly text: string;
+  readonly alreadySo: RegExp;
+}
+
+/** Something set in the kernel, with the way to set it and to take it back. */
+interface Setting {
+  readonly family: "any" | "v6";
+  readonly set: string;
+  readonly unset: string | undefined;
+}
+
+const EXISTS = /File exists/;
+const GONE = /No such process|No such file|Cannot find device|Cannot assign|does not exist/;
+
+export class LinuxRouter implements Router {
+  readonly #device: string;
+  readonly #rules: readonly Setting[];
+  readonly #table: number;
+  /** What is set, in the order in which it was; by its text. */
+  readonly #set = new Map<string, Setting>();
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(options: RouterOptions) {
+    const { table = DEFAULT_TABLE, rulePriority = DEFAULT_PRIORITY, mark = OWN_MARK } = options;
+    this.#device = options.device;
+    this.#table = table;
+    this.#rules = rules(table, rulePriority, mark);
+  }
+
+  apply(routing: Routing): Promise<void> {
+    return this.#inTurn(() => this.#change(this.#wanted(routing)));
+  }
+
+  cleanup(): Promise<void> {
+    return this.#inTurn(() => this.#change([]));
+  }
+
+  /** Two changes at once would work on the same difference. */
+  #inTurn(change: () => Promise<void>): Promise<void> {
+    const turn = this.#last.then(change);
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+
+  #wanted({ addresses, routes, mtu }: Routing): readonly Setting[] {
+    const device = this.#device;
+    const settings: Setting[] = [
+      { family: "any", set: `link set dev ${device} mtu ${mtu} up`, unset: undefined },
+    ];
+    for (const ip of addresses) {
+      const address = ip.isV4 ? `${ip.text}/32 dev ${device}` : `${ip.text}/128 dev ${device}`;
+      const set = ip.isV4 ? `address replace ${address}` : `address replace ${address} nodad`;
+      settings.push({ family: ip.isV4 ? "any" : "v6", set, unset: `address del ${address}` });
+    }
+    settings.push(...this.#rules);
+    for (const { ip, text } of routes) {
+      const route = `${text} dev ${device} table ${this.#table}`;
+      settings.push({ family: ip.isV4 ? "any" : "v6", set: `route replace ${route}`, unset: `route del ${route}` });
+    }
+    return hasIpv6(device) ? settings : settings.filter(({ family }) => family === "any");
+  }
+
+  async #change(wanted: readonly Setting[]): Promise<void> {
+    const keep = new Set(wanted.map(({ set }) => set));
+    const removed = [...this.#set.values()].filter(({ set }) => !keep.has(set)).toReversed();
+    const added = wanted.filter(({ set }) => !this.#set.has(set));
+    const failures = await runBatch([
+      ...removed.flatMap(({ unset }) => (unset === undefined ? [] : [{ text: unset, alreadySo: GONE }])),
+      ...added.map(({ set }) => ({ text: set, alreadySo: EXISTS })),
+    ]);
+    for (const { set } of removed) this.#set.delete(set);
+    for (const setting of added) if (!failures.has(setting.set)) this.#set.set(setting.set, setting);
+    const [first] = failures;
+    if (first === undefined) return;
+    const [line, reason] = first;
+    const others = failures.size > 1 ? ` (and ${failures.size - 1} more)` : "";
+    throw new OperationError("router", `"ip ${line}" failed${others}: ${reason}. ${remedyFor(reason)}`);
+  }
+}
+
+function rules(table: number, priority: number, mark: number): readonly Setting[] {
+  const marked = `fwmark 0x${mark.toString(16)}/0x${MARK_MASK.toString(16)}`;
+  const texts = [
+    `pref ${priority} ${marked} lookup main`,
+    `pref ${priority + 20} ${marked} lookup default`,
+    `pref ${priority + 40} ${marked} unreachable`,
+    `pref ${priority + 60} lookup ${table}`,
+  ];
+  return texts.flatMap((text): Setting[] => [
+    { family: "any", set: `rule add ${text}`, unset: `rule del ${text}` },
+    { family: "v6", set: `${V6_RULE}rule add ${text}`, unset: `${V6_RULE}rule del ${text}` },
+  ]);
+}
+
+/** A rule without an address does not show its family: these lines go to an `ip -6`. */
+const V6_RULE = "-6 ";
+
+/** Whether the kernel has IPv6 and the device takes such addresses. */
+function hasIpv6(device: string): boolean {
+  try {
+    return readFileSync(`/proc/sys/net/ipv6/conf/${device}/disable_ipv6`, "latin1").trim() === "0";
+  } catch {
+    return false;
+  }
+}
+
+/** Runs the lines, those for `ip -6` beside the others. Returns each line that failed with its reason. */
+async function runBatch(lines: readonly Line[]): Promise<ReadonlyMap<string, string>> {
+  const isV6Rule = (line: Line): boolean => line.text.startsWith(V6_RULE);
+  const [main, v6Rules] = await Promise.all([
+    runIp([], lines.filter((line) => !isV6Rule(line)), (line) => line.text),
+    runIp(["-6"], lines.filter(isV6Rule), (line) => line.text.slice(V6_RULE.length)),
+  ]);
+  return new Map([...main, ...v6Rules]);
+}
+
+async function runIp(
+  options: readonly string[],
+  lines: readonly Line[],
+  textOf: (line: Line) => string,
+): Promise<readonly (readonly [string, string])[]> {
+  if (lines.length === 0) return [];
+  const said = await spawnIp([...options, "-force", "-batch", "-"], lines.map((line) => `${textOf(line)}\n`).join(""));
+  const failures: (readonly [string, string])[] = [];
+  let reason = "";
+  for (const text of said.split("\n")) {
+    const [, number] = /^Command failed -:(\d+)$/.exec(text) ?? [];
+    const line = number === undefined ? undefined : lines[Number(number) - 1];
+    if (line === undefined) {
+      if (text !== "") reason = text.replace(/^(RTNETLINK answers|Error): /, "");
+    } else if (!line.alreadySo.test(reason)) {
+      failures.push([line.text, reason]);
+    }
+  }
+  return failures;
+}
+
+/** Standard error of `ip`, which with -force goes on after a line that fails and names its number. */
+function spawnIp(args: readonly string[], input: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const env = { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
+    const child = spawn("ip", args, { env, stdio: ["pipe", "ignore", "pipe"] });
+    let said = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+    child.stdin.on("error", () => {}); // it ended before it read everything: its exit says why
+    child.on("error", (cause) => reject(startError(cause)));
+    child.on("close", (code) => {
+      if (code === 0 || said.includes("Command failed")) resolve(said);
+      else reject(new OperationError("router", `"ip ${args.join(" ")}" failed: ${said.trim() || `code ${code}`}`));
+    });
+    child.stdin.end(input);
+  });
+}
+
+function startError(cause: Error): OperationError {
+  return new OperationError(
+    "router-no-ip",
+    `the command "ip" can not be started (${cause.message}): install iproute2, or use --tun memory`,
+    { cause },
+  );
+}
+
+function remedyFor(reason: string): string {
+  return /not permitted|Permission denied/.test(reason)
+    ? "Run as root, give CAP_NET_ADMIN, or use --tun memory"
+    : "Another program may have changed the device or its routes; restart the daemon";
+}

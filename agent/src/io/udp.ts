@@ -1,0 +1,307 @@
+/**
+ * The tunnel's one UDP port, for IPv4 and IPv6.
+ *
+ * WireGuard, disco and STUN share it. Two sockets of one family each, so that an IPv4 peer has an IPv4
+ * address everywhere.
+ */
+import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
+import { Ip, IpPort } from "../base/address.ts";
+import { OperationError } from "../base/errors.ts";
+import { isAbsent } from "./ffi/koffi.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  errnoName,
+  IPPROTO_IPV6,
+  IPV6_V6ONLY,
+  type Libc,
+  loadLibc,
+  SO_MARK,
+  SO_RCVBUFFORCE,
+  SO_RCVBUF,
+  SO_REUSEADDR,
+  SOCK_DGRAM,
+  SOL_SOCKET,
+} from "./ffi/libc.ts";
+import { codeOf } from "./system-error.ts";
+
+export interface UdpOptions {
+  /** This very port, or 0 for any that is free. */
+  readonly port: number;
+  /** @default "0.0.0.0" */
+  readonly addressV4?: string;
+  /** @default "::", or no IPv6 where `addressV4` is given */
+  readonly addressV6?: string;
+  /**
+   * SO_MARK of every packet sent, so that routing rules can tell them from the tunnel's. Linux with the C
+   * library and CAP_NET_ADMIN only; `marked` says whether it is set.
+   */
+  readonly mark?: number;
+}
+
+export interface UdpSocket {
+  readonly localPort: number;
+  readonly hasV6: boolean;
+  readonly marked: boolean;
+  /** Datagrams not sent because the sockets' queues were full. */
+  readonly dropped: number;
+  /** Never throws. `payload` must not change afterwards: the kernel may take it later. */
+  send(to: IpPort, payload: Uint8Array): void;
+  /** The payload belongs to the receiver. Replaces the former one. */
+  onDatagram(receive: (from: IpPort, payload: Uint8Array) => void): void;
+  /** What the system said about a destination: EHOSTUNREACH, ENETUNREACH, EPERM, EMSGSIZE… Replaces the former one. */
+  onError(report: (to: IpPort, code: string) => void): void;
+  close(): Promise<void>;
+}
+
+/** Room for 0.1 s at 300 Mbit/s; Linux gives less to those who are not root (net.core.rmem_max). */
+const RECEIVE_BUFFER = 4 << 20;
+/** What may wait in Node for a socket whose kernel buffer is full. */
+const SEND_QUEUE_LIMIT = 4 << 20;
+/** How often another IPv4 port is tried where IPv6 has the same number in use. */
+const PORT_ATTEMPTS = 8;
+/** Senders whose parsed address is remembered; a flood from forged ones can not fill the memory. */
+const SENDER_LIMIT = 4096;
+
+/** IPv6 is left out where the system has none. @throws OperationError */
+export async function bindUdp(options: UdpOptions): Promise<UdpSocket> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await bindBoth(options);
+    } catch (error) {
+      const code = codeOf(error);
+      const again = code === "EADDRINUSE" && options.port === 0 && attempt < PORT_ATTEMPTS;
+      if (!again) throw bindError(options, code, error);
+    }
+  }
+}
+
+async function bindBoth(options: UdpOptions): Promise<UdpSocket> {
+  const { addressV4 = "0.0.0.0", mark } = options;
+  const addressV6 = options.addressV6 ?? (options.addressV4 === undefined ? "::" : undefined);
+  const v4 = await bindOne("udp4", addressV4, options.port, mark);
+  if (addressV6 === undefined) return new DualSocket(v4, undefined);
+  try {
+    return new DualSocket(v4, await bindOne("udp6", addressV6, v4.socket.address().port, mark));
+  } catch (error) {
+    if (WITHOUT_V6.has(codeOf(error))) return new DualSocket(v4, undefined);
+    v4.socket.close();
+    throw error;
+  }
+}
+
+const WITHOUT_V6: ReadonlySet<string> = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL", "EPROTONOSUPPORT"]);
+
+interface Bound {
+  readonly socket: Socket;
+  readonly marked: boolean;
+}
+
+/** A literal address needs no look-up: answering at once spares each datagram a turn of the event loop. */
+function literalLookup(
+  address: string,
+  _options: unknown,
+  done: (error: null, address: string, family: number) => void,
+): void {
+  done(null, address, address.includes(":") ? 6 : 4);
+}
+
+async function bindOne(type: "udp4" | "udp6", address: string, port: number, mark?: number): Promise<Bound> {
+  const libc = loadLibc();
+  const opened = isAbsent(libc) ? undefined : openMarked(libc, new IpPort(Ip.parse(address), port), mark);
+  const socket = createSocket({ type, ipv6Only: type === "udp6", lookup: literalLookup });
+  await new Promise<void>((resolve, reject) => {
+    socket.once("error", reject);
+    const ready = (): void => {
+      socket.removeListener("error", reject);
+      resolve();
+    };
+    if (opened === undefined) socket.bind({ address, port, exclusive: true }, ready);
+    else socket.bind({ fd: opened.fd, exclusive: true }, ready);
+  }).catch((error: unknown) => {
+    socket.close();
+    throw error;
+  });
+  if (opened === undefined) trySetBuffer(socket);
+  else opened.afterBind();
+  socket.on("error", () => {}); // a socket's late error belongs to one datagram; send reports those
+  return { socket, marked: opened?.marked ?? false };
+}
+
+interface Opened {
+  readonly fd: number;
+  readonly marked: boolean;
+  afterBind(): void;
+}
+
+/** Opens the descriptor ourselves where we can, for the options that Node does not offer. */
+function openMarked(libc: Libc, address: IpPort, mark: number | undefined): Opened {
+  const fd = libc.socket(address.ip.isV4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0);
+  if (fd < 0) throw new SystemError(errnoName(fd));
+  if (!address.ip.isV4) libc.setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+  const marked = mark !== undefined && libc.setsockopt(fd, SOL_SOCKET, SO_MARK, mark) === 0;
+  const bound = libc.bind(fd, address);
+  if (bound < 0) {
+    libc.close(fd);
+    throw new SystemError(errnoName(bound));
+  }
+  return {
+    fd,
+    marked,
+    afterBind() {
+      // Node lets others share the port of a descriptor it did not bind. This one is ours alone.
+      libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, 0);
+      if (libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER) < 0) {
+        libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
+      }
+    },
+  };
+}
+
+function trySetBuffer(socket: Socket): void {
+  try {
+    socket.setRecvBufferSize(RECEIVE_BUFFER);
+  } catch {
+    // the system's default has to do
+  }
+}
+
+class DualSocket implements UdpSocket {
+  readonly localPort: number;
+  readonly hasV6: boolean;
+  readonly marked: boolean;
+  readonly #v4: Socket;
+  readonly #v6: Socket | undefined;
+  readonly #senders = new SenderCache();
+  /** One callback for each destination that is in use, made once. */
+  readonly #reports = new WeakMap<IpPort, (error: Error | null) => void>();
+  #receive: (from: IpPort, payload: Uint8Array) => void = () => {};
+  #report: (to: IpPort, code: string) => void = () => {};
+  #closed = false;
+  #dropped = 0;
+
+  constructor(v4: Bound, v6: Bound | undefined) {
+    this.#v4 = v4.socket;
+    this.#v6 = v6?.socket;
+    this.localPort = v4.socket.address().port;
+    this.hasV6 = v6 !== undefined;
+    this.marked = v4.marked && (v6?.marked ?? true);
+    const receive = (payload: Uint8Array, info: RemoteInfo): void => {
+      const from = this.#senders.get(info.address, info.port);
+      if (from !== undefined) this.#receive(from, payload);
+    };
+    v4.socket.on("message", receive);
+    v6?.socket.on("message", receive);
+  }
+
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  send(to: IpPort, payload: Uint8Array): void {
+    if (this.#closed) return;
+    const socket = to.ip.isV4 ? this.#v4 : this.#v6;
+    if (socket === undefined) return this.#report(to, "EAFNOSUPPORT");
+    if (to.port === 0) return this.#report(to, "EINVAL");
+    if (socket.getSendQueueSize() > SEND_QUEUE_LIMIT) {
+      this.#dropped++;
+      return;
+    }
+    socket.send(payload, to.port, to.ip.text, this.#reportFor(to));
+  }
+
+  onDatagram(receive: (from: IpPort, payload: Uint8Array) => void): void {
+    this.#receive = receive;
+  }
+
+  onError(report: (to: IpPort, code: string) => void): void {
+    this.#report = report;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const sockets = this.#v6 === undefined ? [this.#v4] : [this.#v4, this.#v6];
+    await Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(resolve))));
+  }
+
+  #reportFor(to: IpPort): (error: Error | null) => void {
+    let callback = this.#reports.get(to);
+    if (callback === undefined) {
+      callback = (error) => {
+        if (error !== null && !this.#closed) this.#report(to, codeOf(error));
+      };
+      this.#reports.set(to, callback);
+    }
+    return callback;
+  }
+}
+
+/** Parsing an address per datagram is slow, and nearly all of them come from a few. */
+class SenderCache {
+  readonly #byAddress = new Map<string, Map<number, IpPort>>();
+  #size = 0;
+  #lastAddress = "";
+  #last: IpPort | undefined;
+
+  /** `undefined` for a link-local address with its zone, to which no peer can be told to send. */
+  get(address: string, port: number): IpPort | undefined {
+    if (this.#last?.port === port && address === this.#lastAddress) return this.#last;
+    const found = this.#byAddress.get(address)?.get(port) ?? this.#add(address, port);
+    if (found === undefined) return undefined;
+    this.#lastAddress = address;
+    this.#last = found;
+    return found;
+  }
+
+  #add(address: string, port: number): IpPort | undefined {
+    const ip = Ip.tryParse(address);
+    if (ip === undefined) return undefined;
+    if (this.#size >= SENDER_LIMIT) {
+      this.#byAddress.clear();
+      this.#size = 0;
+    }
+    const added = new IpPort(ip, port);
+    const ports = this.#byAddress.get(address) ?? new Map<number, IpPort>();
+    this.#byAddress.set(address, ports.set(port, added));
+    this.#size++;
+    return added;
+  }
+}
+
+/** An error of a C function, in the form of Node's own. */
+class SystemError extends Error {
+  readonly code: string;
+
+  constructor(code: string) {
+    super(code);
+    this.code = code;
+  }
+}
+
+function bindError(options: UdpOptions, code: string, cause: unknown): OperationError {
+  const { port } = options;
+  switch (code) {
+    case "EADDRINUSE":
+      return new OperationError(
+        "udp-port-in-use",
+        `UDP port ${port} is in use by another program: choose another with --port, or stop it`,
+        { cause },
+      );
+    case "EACCES":
+    case "EPERM":
+      return new OperationError(
+        "udp-permission",
+        `no permission to use UDP port ${port}: choose one above 1023 with --port, or run as root`,
+        { cause },
+      );
+    case "EADDRNOTAVAIL":
+      return new OperationError(
+        "udp-address",
+        `${options.addressV4 ?? "0.0.0.0"} is not an address of this machine: choose one that "ip addr" shows`,
+        { cause },
+      );
+    default:
+      return new OperationError("udp-bind", `UDP port ${port} can not be opened: ${code}`, { cause });
+  }
+}
