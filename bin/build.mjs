@@ -1,0 +1,111 @@
+/**
+ * Makes dist/: what runs without the sources and without node_modules.
+ *
+ *   dist/agent/sallyport.mjs   the agent and the commands, one file
+ *   dist/agent/koffi.node      the native half of koffi for this machine, which the agent loads from its own folder
+ *   dist/agent/SHA256SUMS      for `sha256sum --check`
+ *   dist/lab/lab.mjs           the lab, which never goes to an instance
+ */
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { ensureInstalled, isMain, root, say } from "./install.mjs";
+
+const AGENT = { entry: "agent/src/main.ts", outfile: "dist/agent/sallyport.mjs" };
+const LAB = { entry: "lab/main.ts", outfile: "dist/lab/lab.mjs" };
+
+/** CommonJS packages inside an ES module need a `require` for Node's own modules. */
+const BANNER = `import { createRequire as __createRequire } from "node:module";
+const require = __createRequire(import.meta.url);`;
+
+/** Builds what has its entry. Returns the files made, as paths from the root; undefined after saying what stopped it. */
+export async function tryBuild() {
+  try {
+    return await build();
+  } catch (error) {
+    say(`the build failed: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
+  }
+}
+
+async function build() {
+  const made = [];
+  if (existsSync(join(root, AGENT.entry))) {
+    const files = [await bundle(AGENT), copyKoffi()].filter((file) => file !== undefined);
+    made.push(...files, writeSums(files));
+  }
+  if (existsSync(join(root, LAB.entry))) made.push(await bundle(LAB));
+  return made;
+}
+
+async function bundle({ entry, outfile }) {
+  const { build: esbuild } = await import("esbuild");
+  const { outputFiles } = await esbuild({
+    absWorkingDir: root,
+    entryPoints: [entry],
+    outfile,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20.19",
+    banner: { js: BANNER },
+    legalComments: "eof",
+    logLevel: "silent", // the error that is thrown says it all
+    write: false,
+  });
+  writeWhole(outfile, outputFiles[0].contents);
+  return outfile;
+}
+
+/** The koffi package for this platform, C library and processor; undefined where koffi has none: the agent goes without. */
+function copyKoffi() {
+  const platform = `${process.platform}-${process.arch}`;
+  const folder = join(root, "node_modules/@koromix", `koffi-${platform}`);
+  if (!existsSync(folder)) {
+    say(`koffi has no native file for ${platform} here: the agent will run without TUN and the fast path`);
+    return undefined;
+  }
+  const musl =
+    process.platform === "linux" && process.report.getReport().header.glibcVersionRuntime === undefined;
+  const files = readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith("koffi.node"))
+    .sort();
+  const fitting = files.find((name) => name.startsWith("musl") === musl);
+  if (fitting === undefined)
+    throw new Error(`${relative(root, folder)} holds no koffi.node for this C library`);
+  const outfile = join(dirname(AGENT.outfile), "koffi.node");
+  writeWhole(outfile, readFileSync(join(folder, fitting)));
+  return outfile;
+}
+
+function writeSums(files) {
+  const outfile = join(dirname(AGENT.outfile), "SHA256SUMS");
+  const lines = files.map((file) => `${sha256(file)}  ${relative(dirname(AGENT.outfile), file)}\n`);
+  writeWhole(outfile, lines.join(""));
+  return outfile;
+}
+
+/** Whoever reads meanwhile sees the old file or the new one, and two builds at once don't mix. */
+function writeWhole(file, content) {
+  const path = join(root, file);
+  mkdirSync(dirname(path), { recursive: true });
+  const temporary = `${path}.${process.pid}`;
+  writeFileSync(temporary, content);
+  renameSync(temporary, path);
+}
+
+function sha256(file) {
+  return createHash("sha256")
+    .update(readFileSync(join(root, file)))
+    .digest("hex");
+}
+
+if (isMain(import.meta.url)) {
+  ensureInstalled();
+  const made = await tryBuild();
+  if (made === undefined) process.exitCode = 1;
+  for (const file of made ?? []) {
+    const size = (readFileSync(join(root, file)).length / 1024).toFixed(1);
+    process.stdout.write(`${size.padStart(9)} KiB  ${sha256(file).slice(0, 16)}…  ${file}\n`);
+  }
+}
