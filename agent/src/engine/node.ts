@@ -1,0 +1,527 @@
+/**
+ * One node of the mesh: joins the tunnel, path discovery, the relays, STUN and the packet
+ * filter into one machine that knows no socket and no clock.
+ *
+ *     TUN ──▶ handlePacket ──▶ WireGuard ──▶ path of the peer ──▶ UDP, or the peer's relay
+ *     TUN ◀── filter ◀── WireGuard ◀── classify ◀── handleDatagram, relay frames
+ *
+ * The network map says who the peers are; each peer's `PeerPaths` says which way its
+ * packets go; the shell moves the bytes.
+ */
+import type { Ip, IpPort } from "../base/address.ts";
+import type { DiscoPrivate, DiscoPublic, NodePrivate, NodePublic } from "../base/keys.ts";
+import type { Random } from "../base/random.ts";
+import { type Calendar, earliest, type Instant, type Millis } from "../base/time.ts";
+import type { MapNode, NetMap } from "../core/control/net-map.ts";
+import { compileFilter, type PacketFilter } from "../core/filter/filter.ts";
+import { addressLength, destinationOffset, parsePacket } from "../core/ip/packet.ts";
+import { PrefixTable } from "../core/ip/prefix-table.ts";
+import { answerTsmpPing } from "../core/ip/tsmp.ts";
+import { classify } from "../core/path/classify.ts";
+import { addressOf, direct, type Path, type RegionId, relay } from "../core/path/path.ts";
+import { type PathEvent, PeerPaths } from "../core/path/peer-paths.ts";
+import { WireGuard, type WireGuardTransmit } from "../core/wireguard/wireguard.ts";
+import type { Suite } from "../crypto/suite.ts";
+import { DiscoExchange, type ReceivedDisco } from "./disco-exchange.ts";
+import type { Datagram, Machine } from "./machine.ts";
+import { acceptedRoutes, type Peer } from "./peer.ts";
+import { Reachability, type ReachabilityEvent, type ReachabilityOptions } from "./reachability.ts";
+import { type RelayBytes, type RelayEvent, RelayLinks } from "./relay-links.ts";
+import { Unproven } from "./unproven.ts";
+
+/** Packets that wait for a handshake over a slow relay, for each peer. */
+const MAX_STAGED = 512;
+
+export interface NodeOptions extends ReachabilityOptions {
+  readonly suite: Suite;
+  readonly random: Random;
+  readonly calendar: Calendar;
+  readonly nodeKey: NodePrivate;
+  readonly discoKey: DiscoPrivate;
+  /** Of the tunnel device, in bytes. */
+  readonly mtu: number;
+}
+
+export type NodeEvent =
+  | ReachabilityEvent
+  | Exclude<RelayEvent, { kind: "packet" }>
+  | { readonly kind: "moved"; readonly peer: NodePublic; readonly to: Path | undefined }
+  | { readonly kind: "pong"; readonly txId: string; readonly via: Path; readonly rtt: Millis };
+
+/** What `status` says of one peer. */
+export interface PeerStatus {
+  readonly node: MapNode;
+  readonly active: boolean;
+  readonly directAddress: IpPort | undefined;
+  readonly txBytes: number;
+  readonly rxBytes: number;
+  readonly lastWrite: Instant | undefined;
+  readonly lastHandshake: Instant | undefined;
+}
+
+export class Node implements Machine {
+  readonly discoKey: DiscoPublic;
+  readonly publicKey: NodePublic;
+  readonly #random: Random;
+  readonly #wireGuard: WireGuard;
+  readonly #disco: DiscoExchange;
+  readonly #links: RelayLinks;
+  readonly #reachability: Reachability;
+  readonly #peers = new Map<string, Peer>();
+  readonly #byDisco = new Map<string, Set<Peer>>();
+  readonly #routes = new PrefixTable<Peer>();
+  /** Peers whose paths want to be woken. */
+  readonly #timed = new Set<Peer>();
+  readonly #datagrams: Datagram[] = [];
+  readonly #packets: Uint8Array[] = [];
+  readonly #events: NodeEvent[] = [];
+  /** Peers to call once STUN has answered. */
+  readonly #callsWaiting = new Set<Peer>();
+  #netMap: NetMap | undefined;
+  #filter: PacketFilter | undefined;
+  readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0 };
+
+  constructor(options: NodeOptions) {
+    const { suite, random, calendar, nodeKey, discoKey, mtu } = options;
+    this.#random = random;
+    this.#wireGuard = new WireGuard({
+      suite,
+      random,
+      calendar,
+      privateKey: nodeKey,
+      maxStaged: MAX_STAGED,
+      mtu,
+    });
+    this.#disco = new DiscoExchange(suite, random, discoKey);
+    this.#links = new RelayLinks(suite, random, nodeKey);
+    this.#reachability = new Reachability(random, options);
+    this.discoKey = this.#disco.publicKey;
+    this.publicKey = this.#wireGuard.publicKey;
+  }
+
+  /** The network map changed: peers come, go, move and change keys. */
+  handleNetMap(netMap: NetMap, now: Instant): void {
+    const former = this.#netMap;
+    this.#netMap = netMap;
+    const present = new Set(netMap.peers.map(({ key }) => key.text));
+    for (const [key, peer] of this.#peers) if (!present.has(key)) this.#removePeer(peer);
+    for (const node of netMap.peers) this.#updatePeer(node, now);
+    if (former?.packetFilter !== netMap.packetFilter || former?.self !== netMap.self) {
+      this.#filter = compileFilter(netMap.packetFilter ?? [], { localAddresses: netMap.self.addresses });
+    }
+    if (former?.derpMap !== netMap.derpMap) this.#reachability.setDerpMap(netMap.derpMap);
+    this.#settle(now);
+  }
+
+  /** The STUN servers of the map's regions, their names resolved. */
+  handleStunServers(servers: ReadonlyMap<RegionId, readonly IpPort[]>, now: Instant): void {
+    this.#reachability.setStunServers(servers, now);
+    this.#settle(now);
+  }
+
+  /** The host's own addresses, at the start and whenever they change. */
+  handleInterfaces(interfaces: readonly Ip[], now: Instant): void {
+    this.#reachability.setInterfaces(interfaces, now);
+    for (const peer of this.#peers.values()) {
+      peer.paths.handleNetworkChange(now);
+      this.#follow(peer, now);
+    }
+    this.#settle(now);
+  }
+
+  /** An IP packet from the tunnel device. */
+  handlePacket(packet: Uint8Array, now: Instant): void {
+    const parsed = parsePacket(packet);
+    if (typeof parsed === "string") {
+      this.drops.malformed++;
+      return;
+    }
+    const peer = this.#routes.lookupBytes(parsed.bytes, destinationOffset(parsed), addressLength(parsed));
+    if (peer === undefined) {
+      this.drops.noPeer++;
+      return;
+    }
+    this.#filter?.noteOutbound(parsed);
+    this.#wireGuard.sendPacket(peer.node.key, parsed.bytes, now);
+    this.#settle(now);
+  }
+
+  /** A datagram at the tunnel's UDP port: WireGuard, disco or STUN. */
+  handleDatagram(from: IpPort, payload: Uint8Array, now: Instant): void {
+    const kind = classify(payload);
+    if (kind === "stun") this.#reachability.handleStun(from, payload, now);
+    else this.#handleMessage(kind === "disco" ? "disco" : "wireguard", payload, direct(from), undefined, now);
+    this.#settle(now);
+  }
+
+  /** The operating system would not send to `to`. */
+  handleSendError(to: IpPort, now: Instant): void {
+    for (const peer of this.#timed) {
+      peer.paths.handleSendError(to, now);
+      this.#follow(peer, now);
+    }
+    this.#settle(now);
+  }
+
+  handleRelayOpened(region: RegionId, serverKey: NodePublic | undefined, now: Instant): void {
+    this.#links.handleOpened(region, serverKey, now);
+    this.#settle(now);
+  }
+
+  handleRelayBytes(region: RegionId, chunk: Uint8Array, now: Instant): void {
+    this.#links.handleBytes(region, chunk, now);
+    this.#reachability.handleRelayHeard(region, now);
+    this.#settle(now);
+  }
+
+  handleRelayWritable(region: RegionId, writable: boolean, now: Instant): void {
+    this.#links.handleWritable(region, writable);
+    this.#settle(now);
+  }
+
+  handleRelayClosed(region: RegionId, why: string, now: Instant): void {
+    this.#links.handleClosed(region, why, now);
+    this.#settle(now);
+  }
+
+  handleHttpsLatency(region: RegionId, latency: Millis | undefined, now: Instant): void {
+    this.#reachability.handleHttpsLatency(region, latency, now);
+    this.#settle(now);
+  }
+
+  /**
+   * Asks a peer for a sign of life by the path in use. Returns the transaction id that the
+   * `pong` event will carry, or `undefined` where there is no way to ask.
+   */
+  ping(key: NodePublic, now: Instant): string | undefined {
+    const peer = this.#peers.get(key.text);
+    if (peer === undefined) return undefined;
+    const txId = peer.paths.ping(now);
+    this.#follow(peer, now);
+    this.#settle(now);
+    return txId;
+  }
+
+  handleTimeout(now: Instant): void {
+    this.#wireGuard.handleTimeout(now);
+    this.#links.handleTimeout(now);
+    this.#reachability.handleTimeout(now);
+    for (const peer of [...this.#timed]) {
+      const due = peer.paths.pollTimeout();
+      if (due !== undefined && due <= now) peer.paths.handleTimeout(now);
+      this.#follow(peer, now);
+    }
+    this.#settle(now);
+  }
+
+  pollTimeout(): Instant | undefined {
+    let at = earliest(this.#wireGuard.pollTimeout(), this.#links.pollTimeout());
+    at = earliest(at, this.#reachability.pollTimeout());
+    for (const peer of this.#timed) at = earliest(at, peer.paths.pollTimeout());
+    return at;
+  }
+
+  /** A datagram for the UDP socket. */
+  pollDatagram(): Datagram | undefined {
+    return this.#datagrams.shift();
+  }
+
+  /** Bytes for the stream to a relay. */
+  pollRelayBytes(): RelayBytes | undefined {
+    return this.#links.pollTransmit();
+  }
+
+  /** A packet for the tunnel device. */
+  pollPacket(): Uint8Array | undefined {
+    return this.#packets.shift();
+  }
+
+  pollEvent(): NodeEvent | undefined {
+    return this.#events.shift();
+  }
+
+  get homeRegion(): RegionId | undefined {
+    return this.#links.home;
+  }
+
+  get homeUp(): boolean {
+    return this.#links.homeUp;
+  }
+
+  status(now: Instant): readonly PeerStatus[] {
+    return [...this.#peers.values()].map((peer) => {
+      const stats = this.#wireGuard.peerStats(peer.node.key);
+      return {
+        node: peer.node,
+        active: peer.paths.isActive(now),
+        directAddress: peer.paths.directAddress(now),
+        txBytes: stats?.txBytes ?? 0,
+        rxBytes: stats?.rxBytes ?? 0,
+        lastWrite: peer.wroteAt,
+        lastHandshake: stats?.lastHandshake,
+      };
+    });
+  }
+
+  #updatePeer(node: MapNode, now: Instant): void {
+    let peer = this.#peers.get(node.key.text);
+    const former = peer?.node;
+    if (peer === undefined) {
+      const paths = new PeerPaths(this.#random);
+      peer = { node, paths, unproven: new Unproven(), routes: [], wroteAt: undefined };
+      this.#peers.set(node.key.text, peer);
+    }
+    peer.node = node;
+    if (former === node) return;
+    this.#indexDisco(peer, former?.discoKey);
+    this.#route(peer, now);
+    peer.paths.setRelay(node.homeRegion ?? this.#links.reverseRoute(node.key));
+    const own = this.#netMap?.self.addresses ?? [];
+    const reachable = node.endpoints.filter(({ ip }) => !own.some((prefix) => prefix.contains(ip)));
+    peer.paths.setMapEndpoints(reachable, now);
+    this.#follow(peer, now);
+  }
+
+  #removePeer(peer: Peer): void {
+    this.#peers.delete(peer.node.key.text);
+    this.#timed.delete(peer);
+    this.#callsWaiting.delete(peer);
+    for (const prefix of peer.routes)
+      if (this.#routes.lookup(prefix.ip) === peer) this.#routes.delete(prefix);
+    if (peer.node.discoKey !== undefined) this.#unindexDisco(peer, peer.node.discoKey);
+    this.#wireGuard.removePeer(peer.node.key);
+  }
+
+  #route(peer: Peer, now: Instant): void {
+    const routes = peer.node.expired ? [] : acceptedRoutes(peer.node);
+    for (const prefix of peer.routes)
+      if (this.#routes.lookup(prefix.ip) === peer) this.#routes.delete(prefix);
+    for (const prefix of routes) this.#routes.set(prefix, peer);
+    peer.routes = routes;
+    this.#wireGuard.configurePeer({ key: peer.node.key, allowedIps: routes }, now);
+  }
+
+  #indexDisco(peer: Peer, former: DiscoPublic | undefined): void {
+    const key = peer.node.discoKey;
+    if (former?.text === key?.text) return;
+    if (former !== undefined) this.#unindexDisco(peer, former);
+    if (key === undefined) return;
+    const peers = this.#byDisco.get(key.text) ?? new Set();
+    this.#byDisco.set(key.text, peers.add(peer));
+  }
+
+  #unindexDisco(peer: Peer, key: DiscoPublic): void {
+    const peers = this.#byDisco.get(key.text);
+    peers?.delete(peer);
+    if (peers?.size !== 0) return;
+    this.#byDisco.delete(key.text);
+    this.#disco.forget(key);
+  }
+
+  /** `source` is the sender that a relay names; a datagram has none. */
+  #handleMessage(
+    kind: "disco" | "wireguard",
+    payload: Uint8Array,
+    from: Path,
+    source: NodePublic | undefined,
+    now: Instant,
+  ): void {
+    if (kind === "wireguard") {
+      this.#wireGuard.handleMessage(payload, from, now);
+      this.#drainWireGuard(source, now);
+      return;
+    }
+    const received = this.#disco.open(payload, (sender) => this.#byDisco.has(sender.text));
+    if (received !== undefined) this.#handleDisco(received, from, source, now);
+  }
+
+  #handleDisco(
+    { sender, message }: ReceivedDisco,
+    from: Path,
+    source: NodePublic | undefined,
+    now: Instant,
+  ): void {
+    const named = source ?? (message.kind === "ping" ? message.nodeKey : undefined);
+    const peer = this.#peerOf(sender, named);
+    if (peer === undefined) return;
+    switch (message.kind) {
+      case "ping":
+        this.#sendDisco(peer, from, { kind: "pong", txId: message.txId, source: addressOf(from) }, now);
+        peer.paths.handlePing(from, now);
+        break;
+      case "pong":
+        peer.paths.handlePong(message.txId, now);
+        break;
+      case "call-me-maybe":
+        if (from.kind === "relay" && source !== undefined)
+          peer.paths.handleCallMeMaybe(message.endpoints, now);
+        break;
+      default:
+        return; // peer relays: we report a capability version that is never asked to take part
+    }
+    this.#follow(peer, now);
+  }
+
+  /** The peer with this disco key; `named` decides where several nodes claim it. */
+  #peerOf(sender: DiscoPublic, named: NodePublic | undefined): Peer | undefined {
+    const peers = this.#byDisco.get(sender.text);
+    if (peers === undefined) return undefined;
+    if (named !== undefined) return [...peers].find(({ node }) => node.key.text === named.text);
+    const [only] = peers;
+    return peers.size === 1 ? only : undefined;
+  }
+
+  #handleRelayPacket(event: Extract<RelayEvent, { kind: "packet" }>, now: Instant): void {
+    const from = relay(event.region);
+    const peer = this.#peers.get(event.from.text);
+    if (peer !== undefined && peer.node.homeRegion === undefined) peer.paths.setRelay(event.region);
+    const kind = classify(event.packet);
+    this.#handleMessage(kind === "disco" ? "disco" : "wireguard", event.packet, from, event.from, now);
+  }
+
+  /** Passes on what the machines want sent and what they tell, until all are silent. */
+  #settle(now: Instant): void {
+    this.#drainWireGuard(undefined, now);
+    for (
+      let event = this.#reachability.pollEvent();
+      event !== undefined;
+      event = this.#reachability.pollEvent()
+    ) {
+      this.#handleReachability(event, now);
+    }
+    for (
+      let out = this.#reachability.pollTransmit();
+      out !== undefined;
+      out = this.#reachability.pollTransmit()
+    ) {
+      this.#datagrams.push(out);
+    }
+    for (let event = this.#links.pollEvent(); event !== undefined; event = this.#links.pollEvent()) {
+      if (event.kind === "packet") this.#handleRelayPacket(event, now);
+      else this.#events.push(event);
+    }
+    let active = false;
+    for (const peer of this.#timed) active ||= peer.paths.isActive(now);
+    this.#reachability.setActive(active, now);
+  }
+
+  #handleReachability(event: ReachabilityEvent, now: Instant): void {
+    if (event.kind === "home") {
+      if (event.region === this.#links.home) return;
+      this.#links.setHome(event.region, now);
+    }
+    if (event.kind === "report") {
+      for (const peer of this.#callsWaiting) this.#sendCall(peer, now);
+      this.#callsWaiting.clear();
+    }
+    this.#events.push(event);
+  }
+
+  #drainWireGuard(source: NodePublic | undefined, now: Instant): void {
+    for (let event = this.#wireGuard.pollEvent(); event !== undefined; event = this.#wireGuard.pollEvent()) {
+      if (event.kind === "packet") this.#handleOpened(event.peer, event.packet, now);
+    }
+    for (let out = this.#wireGuard.pollTransmit(); out !== undefined; out = this.#wireGuard.pollTransmit()) {
+      this.#sendWireGuard(out, source, now);
+    }
+  }
+
+  /** A packet out of the tunnel: ours to answer, for the device, or refused. */
+  #handleOpened(from: NodePublic, packet: Uint8Array, now: Instant): void {
+    const parsed = parsePacket(packet);
+    if (typeof parsed === "string") {
+      this.drops.malformed++;
+      return;
+    }
+    if (this.#filter === undefined || this.#filter.accepts(parsed).verdict === "drop") {
+      this.drops.filtered++;
+      return;
+    }
+    const answer = answerTsmpPing(parsed);
+    if (answer === undefined) this.#packets.push(parsed.bytes);
+    else this.#wireGuard.sendPacket(from, answer, now);
+  }
+
+  #sendWireGuard(out: WireGuardTransmit, source: NodePublic | undefined, now: Instant): void {
+    const peer = out.peer === undefined ? undefined : this.#peers.get(out.peer.text);
+    if (peer === undefined) {
+      const to = out.peer ?? source;
+      if (out.replyTo?.kind === "direct") this.#datagrams.push({ to: out.replyTo.to, payload: out.payload });
+      else if (out.replyTo !== undefined && to !== undefined)
+        this.#links.send(out.replyTo.region, to, out.payload, now);
+      return;
+    }
+    const paths = peer.paths.pathsFor(out.kind !== "keepalive", now);
+    if (paths.length === 0) this.drops.noPath++;
+    for (const path of paths) this.#sendBy(path, peer, out.payload, now);
+    peer.wroteAt = now;
+    if (paths.length === 1 && paths[0]?.kind === "direct" && out.kind === "data")
+      peer.unproven.note(out.payload, now);
+    this.#follow(peer, now);
+  }
+
+  #sendBy(path: Path, peer: Peer, payload: Uint8Array, now: Instant): void {
+    if (path.kind === "direct") this.#datagrams.push({ to: path.to, payload });
+    else this.#links.send(path.region, peer.node.key, payload, now);
+  }
+
+  /** Does what a peer's paths ask for, and notes when they want to be woken. */
+  #follow(peer: Peer, now: Instant): void {
+    const { paths } = peer;
+    for (let out = paths.pollTransmit(); out !== undefined; out = paths.pollTransmit()) {
+      if (out.kind === "ping") {
+        this.#sendDisco(
+          peer,
+          out.via,
+          { kind: "ping", txId: out.txId, nodeKey: this.publicKey, padding: 0 },
+          now,
+        );
+      } else if (this.#reachability.freshen(now)) {
+        this.#sendCall(peer, now);
+      } else {
+        this.#callsWaiting.add(peer);
+      }
+    }
+    for (let event = paths.pollEvent(); event !== undefined; event = paths.pollEvent()) {
+      this.#handlePathEvent(peer, event, now);
+    }
+    if (paths.pollTimeout() === undefined) this.#timed.delete(peer);
+    else this.#timed.add(peer);
+  }
+
+  #handlePathEvent(peer: Peer, event: PathEvent, now: Instant): void {
+    switch (event.kind) {
+      case "pong":
+        this.#events.push(event);
+        if (event.via.kind === "direct") peer.unproven.prove((now - event.rtt) as Instant);
+        break;
+      case "doubt":
+        this.#resend(peer, event.since, now);
+        break;
+      case "moved":
+        this.#events.push({ kind: "moved", peer: peer.node.key, to: event.to });
+        break;
+    }
+  }
+
+  /** What went out by a path that is now in doubt goes out again by the relay. */
+  #resend(peer: Peer, from: Instant, now: Instant): void {
+    const region = peer.node.homeRegion ?? this.#links.reverseRoute(peer.node.key);
+    const packets = peer.unproven.take(from);
+    if (region === undefined) return;
+    for (const packet of packets) this.#links.send(region, peer.node.key, packet, now);
+  }
+
+  #sendCall(peer: Peer, now: Instant): void {
+    const region = peer.node.homeRegion ?? this.#links.reverseRoute(peer.node.key);
+    if (region === undefined) return;
+    const endpoints = this.#reachability.endpoints.map(({ address }) => address);
+    this.#sendDisco(peer, relay(region), { kind: "call-me-maybe", endpoints }, now);
+  }
+
+  #sendDisco(peer: Peer, via: Path, message: Parameters<DiscoExchange["seal"]>[1], now: Instant): void {
+    const key = peer.node.discoKey;
+    const sealed = key === undefined ? undefined : this.#disco.seal(key, message);
+    if (sealed !== undefined) this.#sendBy(via, peer, sealed, now);
+  }
+}
