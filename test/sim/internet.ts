@@ -81,6 +81,10 @@ export class Internet {
     this.#observer = observer;
   }
 
+  get regions(): readonly RegionId[] {
+    return this.#relays.map(({ region }) => region);
+  }
+
   addHost(host: Host): void {
     this.hosts.push(host);
   }

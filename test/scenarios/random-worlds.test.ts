@@ -1,0 +1,36 @@
+import fc from "fast-check";
+import { millis, seconds } from "../../agent/src/base/time.ts";
+import { directPathPossible, type NatBehaviour } from "../sim/nat.ts";
+import { World } from "../sim/world.ts";
+
+const nat: fc.Arbitrary<NatBehaviour | undefined> = fc.option(
+  fc.record<NatBehaviour>({
+    mapping: fc.constantFrom("endpoint-independent", "endpoint-dependent"),
+    filtering: fc.constantFrom("open", "address", "address-and-port"),
+    expiry: fc.constantFrom(seconds(30), seconds(120), seconds(350)),
+  }),
+  { nil: undefined },
+);
+const place = fc.record({ nat, latency: fc.integer({ min: 1, max: 30 }), udpBlocked: fc.boolean() });
+
+test("in any pair of networks: direct exactly where it must be, relayed elsewhere, nothing lost or twice", () => {
+  fc.assert(
+    fc.property(place, place, fc.integer({ min: 1, max: 1_000_000 }), (a, b, seed) => {
+      const world = new World(seed, [{ code: "nyc", id: 900, latency: 120 }]);
+      const host = (name: string, { nat: behaviour, ...rest }: typeof a) =>
+        world.addHost(name, behaviour === undefined ? rest : { ...rest, nat: behaviour });
+      const [alice, bob] = [host("alice", a), host("bob", b)];
+      world.join();
+      const there = world.stream(alice, bob, { first: 0, gap: 20, length: seconds(6) });
+      const back = world.stream(bob, alice, { first: 0, gap: 20, length: seconds(2) });
+      world.run(millis(1_000));
+
+      const received = [...world.received(alice, bob)].sort((x, y) => x - y);
+      expect(received).toEqual(Array.from({ length: there }, (_, i) => i));
+      expect(world.received(bob, alice).length).toBe(back);
+      const possible = !a.udpBlocked && !b.udpBlocked && directPathPossible(a.nat, b.nat);
+      expect(world.pathOf(alice, bob)).toBe(possible ? "direct" : "relay");
+    }),
+    { numRuns: 60 },
+  );
+});
