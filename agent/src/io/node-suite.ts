@@ -85,7 +85,8 @@ function publicKeyOf(peer: Uint8Array): KeyObject {
 }
 
 function checkLength(key: Uint8Array): void {
-  if (key.length !== KEY_LENGTH) throw new RangeError(`an X25519 key is ${KEY_LENGTH} bytes, not ${key.length}`);
+  if (key.length !== KEY_LENGTH)
+    throw new RangeError(`an X25519 key is ${KEY_LENGTH} bytes, not ${key.length}`);
 }
 
 /** The same bytes without Buffer's methods, whose `slice` does not copy. */

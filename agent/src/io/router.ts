@@ -9,6 +9,7 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { Ip, Prefix } from "../base/address.ts";
 import { OperationError } from "../base/errors.ts";
+import { codeOf } from "./system-error.ts";
 import type { PacketDevice } from "./tun.ts";
 
 export interface Routing {
@@ -34,6 +35,8 @@ export interface RouterOptions {
   readonly rulePriority?: number;
   /** @default OWN_MARK */
   readonly mark?: number;
+  /** The program of iproute2. @default "ip" */
+  readonly command?: string;
 }
 
 /** SO_MARK of the tunnel's own sockets. Only the bits of MARK_MASK are ours. */
@@ -69,6 +72,7 @@ const GONE = /No such process|No such file|Cannot find device|Cannot assign|does
 
 export class LinuxRouter implements Router {
   readonly #device: string;
+  readonly #command: string;
   readonly #rules: readonly Setting[];
   readonly #table: number;
   /** What is set, in the order in which it was; by its text. */
@@ -78,6 +82,7 @@ export class LinuxRouter implements Router {
   constructor(options: RouterOptions) {
     const { table = DEFAULT_TABLE, rulePriority = DEFAULT_PRIORITY, mark = OWN_MARK } = options;
     this.#device = options.device;
+    this.#command = options.command ?? "ip";
     this.#table = table;
     this.#rules = rules(table, rulePriority, mark);
   }
@@ -110,7 +115,11 @@ export class LinuxRouter implements Router {
     settings.push(...this.#rules);
     for (const { ip, text } of routes) {
       const route = `${text} dev ${device} table ${this.#table}`;
-      settings.push({ family: ip.isV4 ? "any" : "v6", set: `route replace ${route}`, unset: `route del ${route}` });
+      settings.push({
+        family: ip.isV4 ? "any" : "v6",
+        set: `route replace ${route}`,
+        unset: `route del ${route}`,
+      });
     }
     return hasIpv6(device) ? settings : settings.filter(({ family }) => family === "any");
   }
@@ -119,7 +128,7 @@ export class LinuxRouter implements Router {
     const keep = new Set(wanted.map(({ set }) => set));
     const removed = [...this.#set.values()].filter(({ set }) => !keep.has(set)).toReversed();
     const added = wanted.filter(({ set }) => !this.#set.has(set));
-    const failures = await runBatch([
+    const failures = await runBatch(this.#command, [
       ...removed.flatMap(({ unset }) => (unset === undefined ? [] : [{ text: unset, alreadySo: GONE }])),
       ...added.map(({ set }) => ({ text: set, alreadySo: EXISTS })),
     ]);
@@ -160,22 +169,28 @@ function hasIpv6(device: string): boolean {
 }
 
 /** Runs the lines, those for `ip -6` beside the others. Returns each line that failed with its reason. */
-async function runBatch(lines: readonly Line[]): Promise<ReadonlyMap<string, string>> {
+async function runBatch(command: string, lines: readonly Line[]): Promise<ReadonlyMap<string, string>> {
   const isV6Rule = (line: Line): boolean => line.text.startsWith(V6_RULE);
   const [main, v6Rules] = await Promise.all([
-    runIp([], lines.filter((line) => !isV6Rule(line)), (line) => line.text),
-    runIp(["-6"], lines.filter(isV6Rule), (line) => line.text.slice(V6_RULE.length)),
+    runIp(
+      command,
+      [],
+      lines.filter((line) => !isV6Rule(line)),
+      (line) => line.text,
+    ),
+    runIp(command, ["-6"], lines.filter(isV6Rule), (line) => line.text.slice(V6_RULE.length)),
   ]);
   return new Map([...main, ...v6Rules]);
 }
 
 async function runIp(
+  command: string,
   options: readonly string[],
   lines: readonly Line[],
   textOf: (line: Line) => string,
 ): Promise<readonly (readonly [string, string])[]> {
   if (lines.length === 0) return [];
-  const said = await spawnIp([...options, "-force", "-batch", "-"], lines.map((line) => `${textOf(line)}\n`).join(""));
+  const said = await spawnIp(command, [...options, "-force", "-batch", "-"], lines.map(textOf));
   const failures: (readonly [string, string])[] = [];
   let reason = "";
   for (const text of said.split("\n")) {
@@ -191,26 +206,29 @@ async function runIp(
 }
 
 /** Standard error of `ip`, which with -force goes on after a line that fails and names its number. */
-function spawnIp(args: readonly string[], input: string): Promise<string> {
+function spawnIp(command: string, args: readonly string[], lines: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     const env = { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
-    const child = spawn("ip", args, { env, stdio: ["pipe", "ignore", "pipe"] });
+    const child = spawn(command, args, { env, stdio: ["pipe", "ignore", "pipe"] });
     let said = "";
     child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
     child.stdin.on("error", () => {}); // it ended before it read everything: its exit says why
-    child.on("error", (cause) => reject(startError(cause)));
+    child.on("error", (cause) => reject(startError(command, cause)));
     child.on("close", (code) => {
       if (code === 0 || said.includes("Command failed")) resolve(said);
-      else reject(new OperationError("router", `"ip ${args.join(" ")}" failed: ${said.trim() || `code ${code}`}`));
+      else
+        reject(
+          new OperationError("router", `"ip ${args.join(" ")}" failed: ${said.trim() || `code ${code}`}`),
+        );
     });
-    child.stdin.end(input);
+    child.stdin.end(lines.map((line) => `${line}\n`).join(""));
   });
 }
 
-function startError(cause: Error): OperationError {
+function startError(command: string, cause: Error): OperationError {
   return new OperationError(
     "router-no-ip",
-    `the command "ip" can not be started (${cause.message}): install iproute2, or use --tun memory`,
+    `the command "${command}" can not be started (${codeOf(cause)}): install iproute2, or use --tun memory`,
     { cause },
   );
 }

@@ -3,10 +3,20 @@
  *
  * It moves bytes only. Addresses and routes are `router.ts`, what the packets mean is the engine's.
  */
+import { constants } from "node:os";
 import { viewOf } from "../base/bytes.ts";
 import { OperationError } from "../base/errors.ts";
 import { type Absent, isAbsent } from "./ffi/koffi.ts";
-import { AF_INET, errnoName, type Libc, loadLibc, O_NONBLOCK, O_RDWR, SOCK_DGRAM, type Watch } from "./ffi/libc.ts";
+import {
+  AF_INET,
+  errnoName,
+  type Libc,
+  loadLibc,
+  O_NONBLOCK,
+  O_RDWR,
+  SOCK_DGRAM,
+  type Watch,
+} from "./ffi/libc.ts";
 
 /** A device that IP packets come out of and go into, real or in memory. */
 export interface PacketDevice {
@@ -23,6 +33,8 @@ export interface Tun extends PacketDevice {
   readonly kind: "tun";
   /** Packets that the kernel did not take: the queue was full, the device down, or it was no IP packet. */
   readonly dropped: number;
+  /** Called once when somebody else deletes the device. It hands out no packets any more. */
+  onLost(report: (error: OperationError) => void): void;
 }
 
 export interface TunOptions {
@@ -49,6 +61,8 @@ const READ_LENGTH = 65_535;
 /** Packets read before other events get their turn. */
 const BATCH_LIMIT = 64;
 
+const { EAGAIN, EINTR } = constants.errno;
+
 const REMEDY = "run as root, give CAP_NET_ADMIN, or use --tun memory";
 
 /** Creates the device, which goes away when it is closed or the process ends. @throws OperationError */
@@ -58,7 +72,10 @@ export function openTun(options: TunOptions): Promise<Tun> {
 
 function createTun(options: TunOptions, libc: Libc | Absent): Tun {
   if (isAbsent(libc)) {
-    throw new OperationError("tun-no-ffi", `a TUN device can not be used here (${libc.absent}): use --tun memory`);
+    throw new OperationError(
+      "tun-no-ffi",
+      `a TUN device can not be used here (${libc.absent}): use --tun memory`,
+    );
   }
   const { name, mtu, devicePath = "/dev/net/tun" } = options;
   if (!/^[^\s/:%]+$/.test(name) || name.length > NAME_LIMIT) {
@@ -93,6 +110,7 @@ class LinuxTun implements Tun {
   #fd: number | undefined;
   #watch: Watch | undefined;
   #dropped = 0;
+  #reportLost: (error: OperationError) => void = () => {};
 
   constructor(libc: Libc, name: string, fd: number) {
     this.#libc = libc;
@@ -108,9 +126,15 @@ class LinuxTun implements Tun {
     this.#watch?.close();
     if (this.#fd === undefined) return;
     this.#watch = this.#libc.watchReadable(this.#fd, () => {
-      const packets = this.#readBatch();
+      const packets: Uint8Array[] = [];
+      const lost = this.#readBatch(packets);
       if (packets.length > 0) receive(packets);
+      if (lost !== undefined) this.#lose(lost);
     });
+  }
+
+  onLost(report: (error: OperationError) => void): void {
+    this.#reportLost = report;
   }
 
   write(packet: Uint8Array): void {
@@ -125,14 +149,25 @@ class LinuxTun implements Tun {
     return Promise.resolve();
   }
 
-  #readBatch(): Uint8Array[] {
-    const packets: Uint8Array[] = [];
+  /** Returns the errno of a device that will never be readable again. */
+  #readBatch(packets: Uint8Array[]): string | undefined {
     while (this.#fd !== undefined && packets.length < BATCH_LIMIT) {
       const length = this.#libc.read(this.#fd, this.#scratch);
-      if (length <= 0) break;
+      if (length < 0) return length === -EAGAIN || length === -EINTR ? undefined : errnoName(length);
       packets.push(this.#scratch.slice(0, length));
     }
-    return packets;
+    return undefined;
+  }
+
+  #lose(errno: string): void {
+    this.#watch?.close();
+    this.#watch = undefined;
+    this.#reportLost(
+      new OperationError(
+        "tun-lost",
+        `TUN device ${this.name} is gone (${errno}): restart the daemon to create it anew`,
+      ),
+    );
   }
 }
 
@@ -179,7 +214,10 @@ function attachError(name: string, errno: string): OperationError {
       );
     case "EPERM":
     case "EACCES":
-      return new OperationError("tun-permission", `no permission to create TUN device ${name} (${errno}): ${REMEDY}`);
+      return new OperationError(
+        "tun-permission",
+        `no permission to create TUN device ${name} (${errno}): ${REMEDY}`,
+      );
     case "EINVAL":
       return new OperationError(
         "tun-busy",

@@ -59,7 +59,8 @@ export interface Libc {
   recvfrom(fd: number, out: Uint8Array): { readonly length: number; readonly from: IpPort } | number;
   /**
    * Calls back whenever `fd` can be read without blocking, from Node's own event loop: no thread waits, so
-   * nothing holds up the end of the process. Close the watch before the descriptor.
+   * nothing holds up the end of the process. An error of the descriptor counts as readable, and ends the watch.
+   * Close the watch before the descriptor.
    */
   watchReadable(fd: number, ready: () => void): Watch;
 }
@@ -92,7 +93,9 @@ function bindFunctions(koffi: Koffi): Libc {
   const close = c.func("int close(int fd)");
   const socket = c.func("int socket(int family, int type, int protocol)");
   const bind = c.func("int bind(int fd, const void *address, uint32_t length)");
-  const setsockopt = c.func("int setsockopt(int fd, int level, int option, const void *value, uint32_t length)");
+  const setsockopt = c.func(
+    "int setsockopt(int fd, int level, int option, const void *value, uint32_t length)",
+  );
   const sendto = c.func(
     "intptr_t sendto(int fd, const void *bytes, size_t length, int flags, const void *to, uint32_t toLength)",
   );
@@ -105,7 +108,8 @@ function bindFunctions(koffi: Koffi): Libc {
     write: (fd, bytes) => orErrno(write(fd, bytes, bytes.length)),
     ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
     close: (fd) => orErrno(close(fd)),
-    socket: (family, type, protocol) => orErrno(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol)),
+    socket: (family, type, protocol) =>
+      orErrno(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol)),
     bind(fd, address) {
       const bytes = encodeSockaddr(address);
       return orErrno(bind(fd, bytes, bytes.length));
@@ -121,16 +125,35 @@ function bindFunctions(koffi: Koffi): Libc {
       const length = orErrno(recvfrom(fd, out, out.length, 0, from, Uint32Array.of(from.length)));
       return length < 0 ? length : { length, from: decodeSockaddr(from) };
     },
-    watchReadable(fd, ready) {
-      const handle = koffi.node.poll(fd, { readable: true }, () => ready());
-      return {
-        close() {
-          handle.stop();
-          handle.close();
-        },
-      };
-    },
+    watchReadable: (fd, ready) => new PollWatch(koffi, fd, ready),
   };
+}
+
+/** koffi closes a handle that nobody refers to. */
+const openWatches = new Set<PollWatch>();
+
+class PollWatch implements Watch {
+  #handle: ReturnType<Koffi["node"]["poll"]> | undefined;
+
+  constructor(koffi: Koffi, fd: number, ready: () => void) {
+    let pending = false;
+    const report = (): void => {
+      pending = false;
+      if (this.#handle !== undefined) ready();
+    };
+    // koffi calls back outside of Node's callback scope, where promises do not go on and errors get lost.
+    this.#handle = koffi.node.poll(fd, { readable: true }, () => {
+      if (!pending) setImmediate(report);
+      pending = true;
+    });
+    openWatches.add(this);
+  }
+
+  close(): void {
+    this.#handle?.close(); // a second call would crash
+    this.#handle = undefined;
+    openWatches.delete(this);
+  }
 }
 
 /**
