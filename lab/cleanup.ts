@@ -1,0 +1,125 @@
+/**
+ * Removes everything a lab made: processes, namespaces (with their devices and rules), files. It goes by the lab's record
+ * and by what /proc shows, not by what the lab remembers, so it works as well after `kill -9`; doing it twice does no harm.
+ */
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { deleteRecord, isAlive, LAB_VARIABLE, listRecords, readRecord, type LabRecord } from "./record.ts";
+import { run, sleep } from "./system.ts";
+
+/** Kills what is left of the lab's processes, then removes its namespaces, folder and record. */
+export async function removeLab(file: string, record: LabRecord): Promise<void> {
+  await killAll(record);
+  await removeNamespaces(record.namespaces);
+  // A process that was being started meanwhile may have slipped through.
+  await killAll(record);
+  rmSync(record.folder, { recursive: true, force: true });
+  deleteRecord(file);
+}
+
+/** Removes the labs whose owner is gone, and says which they were. */
+export async function removeLeftovers(runFolder: string): Promise<readonly string[]> {
+  const dead = listRecords(runFolder).filter(({ record }) => !isAlive(record.owner));
+  for (const { file, record } of dead) await removeLab(file, record);
+  return dead.map(({ record }) => record.id);
+}
+
+/**
+ * Starts a process that outlives this one and removes the lab as soon as this one is gone, however it ended: it waits for
+ * the end of a pipe that only this process holds open.
+ */
+export function startWatchdog(self: readonly string[], recordFile: string): void {
+  const [command = "", ...args] = self;
+  const env = { ...process.env };
+  delete env[LAB_VARIABLE];
+  const child = spawn(command, [...args, "watchdog", recordFile], {
+    cwd: "/",
+    detached: true,
+    env,
+    stdio: ["pipe", "ignore", "ignore"],
+  });
+  child.on("error", () => {});
+  child.stdin.on("error", () => {});
+  child.unref();
+  const pipe: unknown = child.stdin;
+  if (typeof pipe === "object" && pipe !== null && "unref" in pipe && typeof pipe.unref === "function")
+    pipe.unref();
+}
+
+/** The watchdog's own program. */
+export async function watch(recordFile: string): Promise<void> {
+  await new Promise<void>((resolve) => {
+    process.stdin.on("end", resolve).on("close", resolve).on("error", resolve).resume();
+  });
+  const record = readRecord(recordFile);
+  if (record !== undefined) await removeLab(recordFile, record);
+}
+
+/** The ids of the processes that belong to the lab: by the variable they carry or the namespace they are in. */
+export function processesOf(record: LabRecord): number[] {
+  const namespaces = new Set(record.namespaces.flatMap(namespaceInode));
+  const mark = Buffer.from(`${LAB_VARIABLE}=${record.id}\0`);
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => pid !== process.pid && pid !== record.owner.pid)
+    .filter((pid) => carries(pid, mark) || namespaces.has(networkNamespace(pid)));
+}
+
+/** Long enough for a process in a system call to die, short enough for a person to wait. */
+const KILL_ROUNDS = 60;
+const KILL_PAUSE_MS = 25;
+
+async function killAll(record: LabRecord): Promise<void> {
+  for (let round = 0; round < KILL_ROUNDS; round++) {
+    const pids = processesOf(record);
+    if (pids.length === 0) return;
+    for (const pid of pids) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It ended by itself meanwhile.
+      }
+    }
+    await sleep(KILL_PAUSE_MS);
+  }
+}
+
+async function removeNamespaces(names: readonly string[]): Promise<void> {
+  const present = names.filter((name) => namespaceInode(name).length > 0 || isFile(name));
+  if (present.length === 0) return;
+  const batch = present.map((name) => `netns del ${name}\n`).join("");
+  await run("ip", ["-force", "-batch", "-"], { input: batch }).catch(() => "");
+}
+
+const NETNS_FOLDER = "/run/netns";
+
+function namespaceInode(name: string): number[] {
+  try {
+    return [statSync(`${NETNS_FOLDER}/${name}`).ino];
+  } catch {
+    return [];
+  }
+}
+
+function isFile(name: string): boolean {
+  return readdirSync(NETNS_FOLDER).includes(name);
+}
+
+function carries(pid: number, mark: Buffer): boolean {
+  try {
+    const environment = readFileSync(`/proc/${pid}/environ`);
+    const at = environment.indexOf(mark);
+    return at === 0 || (at > 0 && environment[at - 1] === 0);
+  } catch {
+    return false;
+  }
+}
+
+function networkNamespace(pid: number): number {
+  try {
+    return Number(/\[(\d+)\]/.exec(readlinkSync(`/proc/${pid}/ns/net`))?.[1] ?? -1);
+  } catch {
+    return -1;
+  }
+}

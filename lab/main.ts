@@ -1,0 +1,133 @@
+/**
+ * The lab's program: `demo` is the story that `npm start` tells; the others are what the lab starts in its namespaces, so
+ * that one file has all it needs.
+ */
+import { parseArgs } from "node:util";
+import { Ip } from "../agent/src/base/address.ts";
+import { SallyportError, UsageError } from "../agent/src/base/errors.ts";
+import { watch } from "./cleanup.ts";
+import { parseDelayLine, runDelayLines } from "./delay-line.ts";
+import { demo } from "./demo.ts";
+import { fetchHttp, serveHttp } from "./http.ts";
+import { icmpEcho } from "./icmp.ts";
+
+const USAGE = `usage: lab demo [--stack FILE] [--agent FOLDER] [--closed-port] [--keep]
+       lab icmp ADDRESS [--count N]
+       lab http-get URL
+       lab http-server PORT`;
+
+/** How to run this program again. */
+const self = [process.execPath, ...process.execArgv, process.argv[1] ?? ""];
+
+async function main([command = "", ...args]: readonly string[]): Promise<number> {
+  switch (command) {
+    case "demo":
+      return demo({ ...demoOptions(args), self });
+    case "icmp":
+      return icmp(args);
+    case "http-get":
+      return httpGet(args);
+    case "http-server":
+      return httpServer(args);
+    case "delay-line":
+      return delayLines(args);
+    case "watchdog":
+      await watch(only(args));
+      return 0;
+    default:
+      throw new UsageError("lab-command", `there is no command “${command}”\n${USAGE}`);
+  }
+}
+
+function demoOptions(args: readonly string[]): Omit<Parameters<typeof demo>[0], "self"> {
+  const { values } = parsed({
+    args: [...args],
+    options: {
+      stack: { type: "string", default: "cdktf.out/stacks/exit-node-stack/cdk.tf.json" },
+      agent: { type: "string", default: "dist/agent" },
+      "closed-port": { type: "boolean", default: false },
+      keep: { type: "boolean", default: false },
+    },
+  });
+  return { stack: values.stack, agent: values.agent, closedPort: values["closed-port"], keep: values.keep };
+}
+
+async function icmp(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parsed({
+    args: [...args],
+    allowPositionals: true,
+    options: { count: { type: "string", default: "3" } },
+  });
+  const to = Ip.parse(only(positionals));
+  let answered = 0;
+  for (let sequence = 1; sequence <= Number(values.count); sequence++) {
+    const took = await icmpEcho(to, sequence, ICMP_TIMEOUT_MS);
+    if (took !== undefined) answered++;
+    say(took === undefined ? `no echo from ${to.text}` : `echo from ${to.text} in ${took.toFixed(1)} ms`);
+  }
+  return answered > 0 ? 0 : 1;
+}
+
+async function httpGet(args: readonly string[]): Promise<number> {
+  const answer = await fetchHttp(only(args), HTTP_TIMEOUT_MS).catch((error: unknown) => {
+    say(`no answer: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
+  });
+  if (answer === undefined) return 1;
+  say(`HTTP ${answer.status} in ${answer.tookMs.toFixed(0)} ms: ${answer.body.trim()}`);
+  return answer.status === 200 ? 0 : 1;
+}
+
+async function httpServer(args: readonly string[]): Promise<number> {
+  const { port } = await serveHttp(Number(only(args)));
+  say(`listening on ${port}`);
+  return forever();
+}
+
+async function delayLines(args: readonly string[]): Promise<number> {
+  const specs = args.map((text) => {
+    const spec = parseDelayLine(text);
+    if (spec === undefined) throw new UsageError("lab-delay-line", `not DEVICE:DEVICE:MILLISECONDS: ${text}`);
+    return spec;
+  });
+  await runDelayLines(specs);
+  say("ready");
+  return forever();
+}
+
+const ICMP_TIMEOUT_MS = 2_000;
+const HTTP_TIMEOUT_MS = 5_000;
+
+function only(args: readonly string[]): string {
+  const [first, ...more] = args;
+  if (first === undefined || more.length > 0) throw new UsageError("lab-command", USAGE);
+  return first;
+}
+
+/** parseArgs, with its complaints as ours. */
+const parsed: typeof parseArgs = (config) => {
+  try {
+    return parseArgs(config);
+  } catch (cause) {
+    throw new UsageError(
+      "lab-command",
+      `${cause instanceof Error ? cause.message : String(cause)}\n${USAGE}`,
+    );
+  }
+};
+
+const say = (line: string): boolean => process.stdout.write(`${line}\n`);
+const forever = (): Promise<never> => new Promise(() => {});
+
+main(process.argv.slice(2)).then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    const known = error instanceof SallyportError;
+    process.stderr.write(
+      `lab: ${known ? error.message : error instanceof Error ? error.stack : String(error)}\n`,
+    );
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  },
+);

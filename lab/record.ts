@@ -1,0 +1,84 @@
+/**
+ * What a lab leaves on disk about itself while it lives, so that somebody else can clear up after it: its watchdog, or the next
+ * lab that starts. One file per lab in the run folder.
+ */
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export interface LabRecord {
+  readonly id: string;
+  readonly owner: ProcessIdentity;
+  /** Names as `ip netns` knows them. */
+  readonly namespaces: readonly string[];
+  /** Logs, state and sockets of everything that runs in the lab. */
+  readonly folder: string;
+}
+
+/** A process id alone may have been given to another process meanwhile. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Clock ticks since boot, proc(5) field 22. */
+  readonly startTime: string;
+}
+
+/** Every process of a lab carries this variable with the lab's id. */
+export const LAB_VARIABLE = "SALLYPORT_LAB";
+
+export function defaultRunFolder(): string {
+  return process.getuid?.() === 0
+    ? "/run/sallyport-lab"
+    : join(tmpdir(), `sallyport-lab-${process.getuid?.() ?? 0}`);
+}
+
+export function writeRecord(runFolder: string, record: LabRecord): string {
+  mkdirSync(runFolder, { recursive: true, mode: 0o700 });
+  const file = join(runFolder, `${record.id}.json`);
+  writeFileSync(`${file}.new`, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+  return file;
+}
+
+/** Undefined when the file is gone or half-written: then there is nothing that can be trusted. */
+export function readRecord(file: string): LabRecord | undefined {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as LabRecord;
+  } catch {
+    return undefined;
+  }
+}
+
+export function listRecords(runFolder: string): { readonly file: string; readonly record: LabRecord }[] {
+  let names: string[];
+  try {
+    names = readdirSync(runFolder).filter((name) => name.endsWith(".json"));
+  } catch {
+    return [];
+  }
+  return names.flatMap((name) => {
+    const file = join(runFolder, name);
+    const record = readRecord(file);
+    return record === undefined ? [] : [{ file, record }];
+  });
+}
+
+export function deleteRecord(file: string): void {
+  rmSync(file, { force: true });
+}
+
+/** Undefined when there is no such process. */
+export function identify(pid: number): ProcessIdentity | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The second field is the command in brackets and may hold anything, spaces too.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const startTime = fields[19];
+    return startTime === undefined || fields[0] === "Z" ? undefined : { pid, startTime };
+  } catch {
+    return undefined;
+  }
+}
+
+export function isAlive(identity: ProcessIdentity): boolean {
+  return identify(identity.pid)?.startTime === identity.startTime;
+}
