@@ -7,7 +7,7 @@
  */
 import { KEY_LENGTH, type NodePrivate, type NodePublic } from "../../base/keys.ts";
 import { type Random, randomBytes } from "../../base/random.ts";
-import { after, earliest, type Instant, type Millis, seconds, since } from "../../base/time.ts";
+import { after, earliest, type Instant, type Millis, seconds } from "../../base/time.ts";
 import type { BoxKey } from "../../crypto/box.ts";
 import type { Suite } from "../../crypto/suite.ts";
 import {
@@ -41,7 +41,6 @@ export type DerpClientEvent =
   /** `packet` is a view of the received bytes. */
   | { readonly kind: "packet"; readonly from: NodePublic; readonly packet: Uint8Array }
   | { readonly kind: "peer-gone"; readonly peer: NodePublic; readonly reason: number }
-  | { readonly kind: "pong"; readonly rtt: Millis }
   /** Empty when the relay takes back its complaint. */
   | { readonly kind: "health"; readonly text: string }
   | { readonly kind: "restarting"; readonly reconnectIn: Millis; readonly tryFor: Millis }
@@ -55,12 +54,6 @@ const SILENCE_LIMIT: Millis = seconds(120);
 /** What may wait while the connection takes no bytes: more would only arrive too late. */
 const QUEUE_LIMIT = { packets: 256, bytes: 512 * 1024 };
 const CONTROL_LIMIT = { packets: 64, bytes: 16 * 1024 };
-const MAX_PINGS = 8;
-
-interface SentPing {
-  readonly data: Uint8Array;
-  readonly at: Instant;
-}
 
 export class DerpClient {
   readonly #options: DerpClientOptions;
@@ -78,7 +71,6 @@ export class DerpClient {
   #writable = true;
   #lastFrameAt: Instant;
   #limit: TokenBucket | undefined;
-  #pings: SentPing[] = [];
 
   constructor(options: DerpClientOptions, now: Instant) {
     this.#options = options;
@@ -132,11 +124,10 @@ export class DerpClient {
     if (this.#hasIntroducedItself) this.#pushPreferred();
   }
 
-  /** Asks the relay for a sign of life; a "pong" event follows. Does nothing before the login. */
-  ping(now: Instant): void {
+  /** Asks the relay for a sign of life: `lastFrameAt` moves when it answers. Does nothing before the login. */
+  ping(): void {
     if (!this.#hasIntroducedItself) return;
     const data = randomBytes(this.#options.random, PING_LENGTH);
-    this.#pings = [...this.#pings.slice(1 - MAX_PINGS), { data, at: now }];
     this.#control.push(encodeFrame({ kind: "ping", data }));
   }
 
@@ -200,9 +191,6 @@ export class DerpClient {
       case "ping":
         if (this.#hasIntroducedItself) this.#control.push(encodeFrame({ kind: "pong", data: frame.data }));
         return;
-      case "pong":
-        this.#handlePong(frame.data, now);
-        return;
       case "peer-gone":
         this.#events.push(frame);
         return;
@@ -212,8 +200,9 @@ export class DerpClient {
       case "restarting":
         this.#events.push(frame);
         return;
-      // A client has no use for these.
+      // All there is to learn from these is that the relay lives.
       case "keep-alive":
+      case "pong":
       case "peer-present":
       case "client-info":
       case "send-packet":
@@ -256,13 +245,6 @@ export class DerpClient {
     if (info.bytesPerSecond > 0) this.#limit = new TokenBucket(info.bytesPerSecond, info.burstBytes, now);
     this.#state = "ready";
     this.#events.push({ kind: "ready", serverKey: this.#serverKey });
-  }
-
-  #handlePong(data: Uint8Array, now: Instant): void {
-    const sent = this.#pings.find((ping) => ping.data.every((byte, i) => data[i] === byte));
-    if (sent === undefined) return;
-    this.#pings = this.#pings.filter((ping) => ping !== sent);
-    this.#events.push({ kind: "pong", rtt: since(sent.at, now) });
   }
 
   #pushPreferred(): void {
