@@ -19,15 +19,14 @@ import { PrefixTable } from "../core/ip/prefix-table.ts";
 import { answerTsmpPing } from "../core/ip/tsmp.ts";
 import { classify } from "../core/path/classify.ts";
 import { addressOf, direct, type Path, type RegionId, relay } from "../core/path/path.ts";
-import { type PathEvent, PeerPaths } from "../core/path/peer-paths.ts";
-import { WireGuard, type WireGuardTransmit } from "../core/wireguard/wireguard.ts";
+import type { WireGuardTransmit } from "../core/wireguard/output.ts";
+import { WireGuard } from "../core/wireguard/wireguard.ts";
 import type { Suite } from "../crypto/suite.ts";
 import { DiscoExchange, type ReceivedDisco } from "./disco-exchange.ts";
 import type { Datagram, Machine } from "./machine.ts";
-import { acceptedRoutes, type Peer } from "./peer.ts";
+import { acceptedRoutes, Peer } from "./peer.ts";
 import { Reachability, type ReachabilityEvent, type ReachabilityOptions } from "./reachability.ts";
 import { type RelayBytes, type RelayEvent, RelayLinks } from "./relay-links.ts";
-import { Unproven } from "./unproven.ts";
 
 /** Packets that wait for a handshake over a slow relay, for each peer. */
 const MAX_STAGED = 512;
@@ -123,7 +122,7 @@ export class Node implements Machine {
   handleInterfaces(interfaces: readonly Ip[], now: Instant): void {
     this.#reachability.setInterfaces(interfaces, now);
     for (const peer of this.#peers.values()) {
-      peer.paths.handleNetworkChange(now);
+      peer.withPaths((paths) => paths.handleNetworkChange(now), now);
       this.#follow(peer, now);
     }
     this.#settle(now);
@@ -157,7 +156,7 @@ export class Node implements Machine {
   /** The operating system would not send to `to`. */
   handleSendError(to: IpPort, now: Instant): void {
     for (const peer of this.#timed) {
-      peer.paths.handleSendError(to, now);
+      peer.withPaths((paths) => paths.handleSendError(to, now), now);
       this.#follow(peer, now);
     }
     this.#settle(now);
@@ -196,7 +195,7 @@ export class Node implements Machine {
   ping(key: NodePublic, now: Instant): string | undefined {
     const peer = this.#peers.get(key.text);
     if (peer === undefined) return undefined;
-    const txId = peer.paths.ping(now);
+    const txId = peer.withPaths((paths) => paths.ping(now), now);
     this.#follow(peer, now);
     this.#settle(now);
     return txId;
@@ -207,8 +206,7 @@ export class Node implements Machine {
     this.#links.handleTimeout(now);
     this.#reachability.handleTimeout(now);
     for (const peer of [...this.#timed]) {
-      const due = peer.paths.pollTimeout();
-      if (due !== undefined && due <= now) peer.paths.handleTimeout(now);
+      peer.handleTimeout(now);
       this.#follow(peer, now);
     }
     this.#settle(now);
@@ -217,7 +215,7 @@ export class Node implements Machine {
   pollTimeout(): Instant | undefined {
     let at = earliest(this.#wireGuard.pollTimeout(), this.#links.pollTimeout());
     at = earliest(at, this.#reachability.pollTimeout());
-    for (const peer of this.#timed) at = earliest(at, peer.paths.pollTimeout());
+    for (const peer of this.#timed) at = earliest(at, peer.pollTimeout());
     return at;
   }
 
@@ -264,21 +262,18 @@ export class Node implements Machine {
   }
 
   #updatePeer(node: MapNode, now: Instant): void {
-    let peer = this.#peers.get(node.key.text);
-    const former = peer?.node;
-    if (peer === undefined) {
-      const paths = new PeerPaths(this.#random);
-      peer = { node, paths, unproven: new Unproven(), routes: [], wroteAt: undefined };
-      this.#peers.set(node.key.text, peer);
-    }
-    peer.node = node;
+    const known = this.#peers.get(node.key.text);
+    const peer = known ?? new Peer(node, this.#random);
+    const former = known?.node;
     if (former === node) return;
+    this.#peers.set(node.key.text, peer);
+    peer.node = node;
     this.#indexDisco(peer, former?.discoKey);
     this.#route(peer, now);
-    peer.paths.setRelay(node.homeRegion ?? this.#links.reverseRoute(node.key));
+    peer.setRelay(node.homeRegion ?? this.#links.reverseRoute(node.key));
     const own = this.#netMap?.self.addresses ?? [];
     const reachable = node.endpoints.filter(({ ip }) => !own.some((prefix) => prefix.contains(ip)));
-    peer.paths.setMapEndpoints(reachable, now);
+    peer.withPaths((paths) => paths.setMapEndpoints(reachable, now), now);
     this.#follow(peer, now);
   }
 
@@ -347,14 +342,14 @@ export class Node implements Machine {
     switch (message.kind) {
       case "ping":
         this.#sendDisco(peer, from, { kind: "pong", txId: message.txId, source: addressOf(from) }, now);
-        peer.paths.handlePing(from, now);
+        peer.withPaths((paths) => paths.handlePing(from, now), now);
         break;
       case "pong":
-        peer.paths.handlePong(message.txId, now);
+        peer.withPaths((paths) => paths.handlePong(message.txId, now), now);
         break;
       case "call-me-maybe":
-        if (from.kind === "relay" && source !== undefined)
-          peer.paths.handleCallMeMaybe(message.endpoints, now);
+        if (from.kind !== "relay" || source === undefined) return;
+        peer.withPaths((paths) => paths.handleCallMeMaybe(message.endpoints, now), now);
         break;
       default:
         return; // peer relays: we report a capability version that is never asked to take part
@@ -374,7 +369,7 @@ export class Node implements Machine {
   #handleRelayPacket(event: Extract<RelayEvent, { kind: "packet" }>, now: Instant): void {
     const from = relay(event.region);
     const peer = this.#peers.get(event.from.text);
-    if (peer !== undefined && peer.node.homeRegion === undefined) peer.paths.setRelay(event.region);
+    if (peer !== undefined && peer.node.homeRegion === undefined) peer.setRelay(event.region);
     const kind = classify(event.packet);
     this.#handleMessage(kind === "disco" ? "disco" : "wireguard", event.packet, from, event.from, now);
   }
@@ -451,12 +446,8 @@ export class Node implements Machine {
         this.#links.send(out.replyTo.region, to, out.payload, now);
       return;
     }
-    const paths = peer.paths.pathsFor(out.kind !== "keepalive", now);
-    if (paths.length === 0) this.drops.noPath++;
-    for (const path of paths) this.#sendBy(path, peer, out.payload, now);
-    peer.wroteAt = now;
-    if (paths.length === 1 && paths[0]?.kind === "direct" && out.kind === "data")
-      peer.unproven.note(out.payload, now);
+    const kind = out.kind === "data" || out.kind === "keepalive" ? out.kind : "handshake";
+    if (!peer.send(kind, out.payload, now)) this.drops.noPath++;
     this.#follow(peer, now);
   }
 
@@ -465,51 +456,29 @@ export class Node implements Machine {
     else this.#links.send(path.region, peer.node.key, payload, now);
   }
 
-  /** Does what a peer's paths ask for, and notes when they want to be woken. */
+  /** Does what a peer wants done, and notes whether it wants to be woken. */
   #follow(peer: Peer, now: Instant): void {
-    const { paths } = peer;
-    for (let out = paths.pollTransmit(); out !== undefined; out = paths.pollTransmit()) {
-      if (out.kind === "ping") {
-        this.#sendDisco(
-          peer,
-          out.via,
-          { kind: "ping", txId: out.txId, nodeKey: this.publicKey, padding: 0 },
-          now,
-        );
-      } else if (this.#reachability.freshen(now)) {
-        this.#sendCall(peer, now);
-      } else {
-        this.#callsWaiting.add(peer);
+    for (let action = peer.pollAction(); action !== undefined; action = peer.pollAction()) {
+      switch (action.kind) {
+        case "send":
+          this.#sendBy(action.via, peer, action.payload, now);
+          break;
+        case "ping": {
+          const ping = { kind: "ping", txId: action.txId, nodeKey: this.publicKey, padding: 0 } as const;
+          this.#sendDisco(peer, action.via, ping, now);
+          break;
+        }
+        case "call-me-maybe":
+          if (this.#reachability.freshen(now)) this.#sendCall(peer, now);
+          else this.#callsWaiting.add(peer);
+          break;
       }
     }
-    for (let event = paths.pollEvent(); event !== undefined; event = paths.pollEvent()) {
-      this.#handlePathEvent(peer, event, now);
+    for (let event = peer.pollEvent(); event !== undefined; event = peer.pollEvent()) {
+      this.#events.push(event.kind === "moved" ? { ...event, peer: peer.node.key } : event);
     }
-    if (paths.pollTimeout() === undefined) this.#timed.delete(peer);
+    if (peer.pollTimeout() === undefined) this.#timed.delete(peer);
     else this.#timed.add(peer);
-  }
-
-  #handlePathEvent(peer: Peer, event: PathEvent, now: Instant): void {
-    switch (event.kind) {
-      case "pong":
-        this.#events.push(event);
-        if (event.via.kind === "direct") peer.unproven.prove((now - event.rtt) as Instant);
-        break;
-      case "doubt":
-        this.#resend(peer, event.since, now);
-        break;
-      case "moved":
-        this.#events.push({ kind: "moved", peer: peer.node.key, to: event.to });
-        break;
-    }
-  }
-
-  /** What went out by a path that is now in doubt goes out again by the relay. */
-  #resend(peer: Peer, from: Instant, now: Instant): void {
-    const region = peer.node.homeRegion ?? this.#links.reverseRoute(peer.node.key);
-    const packets = peer.unproven.take(from);
-    if (region === undefined) return;
-    for (const packet of packets) this.#links.send(region, peer.node.key, packet, now);
   }
 
   #sendCall(peer: Peer, now: Instant): void {

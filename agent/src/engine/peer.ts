@@ -1,18 +1,126 @@
+/**
+ * What the engine holds for one peer of the network map, and how its sealed packets leave:
+ * by the path in use, by both while it is in doubt, held back while a move would overtake
+ * too much, and again by the relay when a direct path fell silent.
+ */
 import type { Prefix } from "../base/address.ts";
-import type { Instant } from "../base/time.ts";
+import type { Random } from "../base/random.ts";
+import { earliest, type Instant, type Millis } from "../base/time.ts";
 import type { MapNode } from "../core/control/net-map.ts";
-import type { PeerPaths } from "../core/path/peer-paths.ts";
-import type { Unproven } from "./unproven.ts";
+import { type Path, type RegionId, relay } from "../core/path/path.ts";
+import { type PathTransmit, PeerPaths } from "../core/path/peer-paths.ts";
+import { HoldBack } from "./hold-back.ts";
+import { Unproven } from "./unproven.ts";
 
-/** What the engine holds for one peer of the network map. */
-export interface Peer {
-  node: MapNode;
+export type PeerAction =
+  PathTransmit | { readonly kind: "send"; readonly via: Path; readonly payload: Uint8Array };
+
+export type PeerEvent =
+  | { readonly kind: "moved"; readonly to: Path | undefined }
+  | { readonly kind: "pong"; readonly txId: string; readonly via: Path; readonly rtt: Millis };
+
+export class Peer {
   readonly paths: PeerPaths;
-  readonly unproven: Unproven;
+  node: MapNode;
   /** The prefixes by which packets are routed to it. */
-  routes: readonly Prefix[];
+  routes: readonly Prefix[] = [];
   /** When a packet was last sent to it. */
   wroteAt: Instant | undefined;
+  readonly #unproven = new Unproven();
+  readonly #holdBack = new HoldBack();
+  readonly #actions: PeerAction[] = [];
+  readonly #events: PeerEvent[] = [];
+  #relay: RegionId | undefined;
+
+  constructor(node: MapNode, random: Random) {
+    this.node = node;
+    this.paths = new PeerPaths(random);
+  }
+
+  /** The region by which it is reached: its home, or the one it last spoke to us through. */
+  setRelay(region: RegionId | undefined): void {
+    this.#relay = region;
+    this.paths.setRelay(region);
+  }
+
+  /** Sends a WireGuard message by the path in use. Returns false where there is none. */
+  send(kind: "handshake" | "data" | "keepalive", payload: Uint8Array, now: Instant): boolean {
+    const vias = this.paths.pathsFor(kind !== "keepalive", now);
+    const settled = vias.length === 1 && kind === "data";
+    for (const via of vias) {
+      if (via.kind === "relay") this.#holdBack.noteRelayed(now);
+      else if (settled && !this.#holdBack.admit(payload, now)) continue;
+      this.#actions.push({ kind: "send", via, payload });
+      if (via.kind === "direct" && settled) this.#unproven.note(payload, now);
+    }
+    this.wroteAt = now;
+    this.#collect(now);
+    return vias.length > 0;
+  }
+
+  /** Lets `use` act on the paths, then does what they want done. */
+  withPaths<T>(use: (paths: PeerPaths) => T, now: Instant): T {
+    const result = use(this.paths);
+    this.#collect(now);
+    return result;
+  }
+
+  handleTimeout(now: Instant): void {
+    const due = this.paths.pollTimeout();
+    if (due !== undefined && due <= now) this.paths.handleTimeout(now);
+    this.#releaseHeld(now);
+    this.#collect(now);
+  }
+
+  pollTimeout(): Instant | undefined {
+    return earliest(this.paths.pollTimeout(), this.#holdBack.pollTimeout());
+  }
+
+  pollAction(): PeerAction | undefined {
+    return this.#actions.shift();
+  }
+
+  pollEvent(): PeerEvent | undefined {
+    return this.#events.shift();
+  }
+
+  #releaseHeld(now: Instant): void {
+    const held = this.#holdBack.release(now);
+    if (held.length === 0) return;
+    const vias = this.paths.pathsFor(true, now);
+    for (const payload of held) for (const via of vias) this.#actions.push({ kind: "send", via, payload });
+  }
+
+  #collect(now: Instant): void {
+    for (let out = this.paths.pollTransmit(); out !== undefined; out = this.paths.pollTransmit()) {
+      this.#actions.push(out);
+    }
+    for (let event = this.paths.pollEvent(); event !== undefined; event = this.paths.pollEvent()) {
+      switch (event.kind) {
+        case "pong":
+          if (event.via.kind === "relay") this.#holdBack.relayRoundTrip = event.rtt;
+          else this.#unproven.prove((now - event.rtt) as Instant);
+          this.#events.push(event);
+          break;
+        case "doubt":
+          this.#resend(event.since);
+          break;
+        case "moved":
+          if (event.to?.kind === "direct") this.#holdBack.begin(now);
+          this.#events.push(event);
+          break;
+      }
+    }
+  }
+
+  /** What went out by a path that is now in doubt goes out again by the relay. */
+  #resend(since: Instant): void {
+    const region = this.#relay;
+    if (region === undefined) return;
+    for (const payload of this.#unproven.take(since)) {
+      this.#actions.push({ kind: "send", via: relay(region), payload });
+    }
+  }
 }
 
 /**
