@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { z } from "zod";
 import { OperationError } from "../base/errors.ts";
 import { formatPrivateKey, MachinePrivate, NodePrivate, parsePrivateKey } from "../base/keys.ts";
+import { codeOf } from "./system-error.ts";
 
 /** What the user asked for with `up` and `down`. */
 export interface DaemonPrefs {
@@ -75,7 +76,7 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
   } catch (error) {
     throw new OperationError(
       "state-unwritable",
-      `can not write ${path} (${reasonOf(error)}): give a directory that this user may write to and that has space left`,
+      `can not write ${path} (${codeOf(error)}): give a directory that this user may write to and that has space left`,
       { cause: error },
     );
   }
@@ -86,10 +87,10 @@ export async function readStateFile(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    if (errorCode(error) === "ENOENT") return undefined;
+    if (codeOf(error) === "ENOENT") return undefined;
     throw new OperationError(
       "state-unreadable",
-      `can not read ${path} (${reasonOf(error)}): run as the user who owns it, or name another directory`,
+      `can not read ${path} (${codeOf(error)}): run as the user who owns it, or name another directory`,
       { cause: error },
     );
   }
@@ -153,12 +154,4 @@ async function syncDirectory(path: string): Promise<void> {
   } finally {
     await directory.close();
   }
-}
-
-function errorCode(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
-}
-
-function reasonOf(error: unknown): string {
-  return errorCode(error) ?? (error instanceof Error ? error.message : String(error));
 }

@@ -1,0 +1,91 @@
+/**
+ * The state of the daemon as JSON: the fields and names of `tailscale status --json`, so that scripts
+ * written for it can read ours. Times are RFC 3339; "0001-01-01T00:00:00Z" is never.
+ */
+export type BackendState = "NoState" | "NeedsLogin" | "NeedsMachineAuth" | "Stopped" | "Starting" | "Running";
+
+export interface StatusJson {
+  readonly Version: string;
+  /** Whether packets go through a kernel device. */
+  readonly TUN: boolean;
+  readonly BackendState: BackendState;
+  readonly HaveNodeKey: boolean;
+  /** Where to log in, or "". */
+  readonly AuthURL: string;
+  readonly TailscaleIPs: readonly string[] | null;
+  readonly Self: PeerJson | null;
+  readonly ExitNodeStatus?: ExitNodeJson;
+  /** What is wrong, one sentence each. */
+  readonly Health: readonly string[];
+  readonly MagicDNSSuffix: string;
+  readonly CurrentTailnet: TailnetJson | null;
+  readonly CertDomains: readonly string[] | null;
+  readonly ExtraRecords: readonly unknown[] | null;
+  /** By node key. */
+  readonly Peer: Readonly<Record<string, PeerJson>> | null;
+  /** By user number. */
+  readonly User: Readonly<Record<string, UserJson>> | null;
+  readonly ClientVersion: null;
+}
+
+export interface PeerJson {
+  readonly ID: string;
+  readonly NodeID: number;
+  readonly PublicKey: string;
+  readonly HostName: string;
+  /** With the final dot. */
+  readonly DNSName: string;
+  readonly OS: string;
+  readonly UserID: number;
+  readonly TailscaleIPs: readonly string[];
+  readonly AllowedIPs: readonly string[];
+  readonly Tags?: readonly string[];
+  readonly PrimaryRoutes?: readonly string[];
+  /** Own endpoints; null for peers. */
+  readonly Addrs: readonly string[] | null;
+  /** "" unless there is a direct path now. */
+  readonly CurAddr: string;
+  /** Code of the home region. */
+  readonly Relay: string;
+  readonly PeerRelay: string;
+  readonly RxBytes: number;
+  readonly TxBytes: number;
+  readonly Created: string;
+  readonly LastWrite: string;
+  readonly LastSeen: string;
+  readonly LastHandshake: string;
+  readonly Online: boolean;
+  /** Whether this node's traffic goes out there. */
+  readonly ExitNode: boolean;
+  readonly ExitNodeOption: boolean;
+  readonly Active: boolean;
+  readonly PeerAPIURL: readonly string[] | null;
+  readonly TaildropTarget: number;
+  readonly NoFileSharingReason: string;
+  readonly InNetworkMap: boolean;
+  readonly InMagicSock: boolean;
+  readonly InEngine: boolean;
+  readonly Expired?: boolean;
+  readonly KeyExpiry?: string;
+}
+
+export interface ExitNodeJson {
+  readonly ID: string;
+  readonly Online: boolean;
+  readonly TailscaleIPs: readonly string[];
+}
+
+export interface TailnetJson {
+  readonly Name: string;
+  readonly MagicDNSSuffix: string;
+  readonly MagicDNSEnabled: boolean;
+}
+
+export interface UserJson {
+  readonly ID: number;
+  readonly LoginName: string;
+  readonly DisplayName: string;
+}
+
+/** How Go writes a time that was never set. */
+export const NEVER = "0001-01-01T00:00:00Z";
