@@ -74,6 +74,12 @@ const CLIENTS: readonly { name: string; nat: NatKind; lan: string; natIp: string
   { name: "hotel", nat: "udp-blocked", lan: "192.168.88", natIp: "203.0.113.23" },
 ];
 
+/** The lab's own namespaces. */
+const RESERVED: ReadonlySet<string> = new Set([
+  ...["internet", "nyc", "control", "igw"],
+  ...CLIENTS.flatMap(({ name }) => [name, `${name}-nat`]),
+]);
+
 export interface TopologyOptions {
   /** The namespace of the exit node: its hostname. */
   readonly exitNodeName: string;
@@ -89,6 +95,9 @@ export function planTopology(cloud: CloudModel, options: TopologyOptions): Topol
       "lab-stack",
       `this form of the lab needs a stack with one instance, not ${cloud.instances.length}`,
     );
+  }
+  if (RESERVED.has(options.exitNodeName.toLowerCase())) {
+    throw new UsageError("lab-stack", `the exit node can't be called ${options.exitNodeName} in the lab`);
   }
   const publicIp =
     instance.publicAddress && instance.subnet.internet ? Ip.parse(`${DYNAMIC_POOL}10`) : undefined;
@@ -178,13 +187,6 @@ class Plan {
   }
 
   finish(cast: Cast): Topology {
-    const names = new Set([...this.#namespaces.keys()].map((name) => name.toLowerCase()));
-    if (names.size !== this.#namespaces.size || !names.has(cast.exitNode.namespace.toLowerCase())) {
-      throw new UsageError(
-        "lab-stack",
-        `the exit node can't be called ${cast.exitNode.namespace} in the lab`,
-      );
-    }
     const namespaces = [...this.#namespaces].map(([name, spec]) => ({
       name,
       ...spec,

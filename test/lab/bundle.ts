@@ -1,0 +1,44 @@
+import { buildSync } from "esbuild";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** The lab's program, bundled into a folder of its own with koffi's native file, as it is shipped. */
+export interface LabBundle {
+  readonly folder: string;
+  readonly self: readonly string[];
+  remove(): void;
+}
+
+const root = join(__dirname, "../..");
+
+export function bundleLab(): LabBundle {
+  const folder = mkdtempSync(join(tmpdir(), "sallyport-test-lab-"));
+  const outfile = join(folder, "lab.mjs");
+  buildSync({
+    entryPoints: [join(root, "lab/main.ts")],
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    target: "node20",
+    outfile,
+    logLevel: "error",
+  });
+  const platform = `${process.platform}-${process.arch}`;
+  const native = join(
+    root,
+    `node_modules/@koromix/koffi-${platform}`,
+    platform.replace("-", "_"),
+    "koffi.node",
+  );
+  copyFileSync(native, join(folder, "koffi.node"));
+  return {
+    folder,
+    self: [process.execPath, outfile],
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+/** Whether this machine can build labs; tests of namespaces need it. */
+export const canBuildLabs = process.platform === "linux" && process.getuid?.() === 0;
+export const LAB_NEEDS = "namespaces need Linux and root: run the tests as root";

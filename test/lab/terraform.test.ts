@@ -1,0 +1,68 @@
+import { TerraformDocument, type Value } from "../../lab/terraform.ts";
+import { synthesize } from "./stack.ts";
+
+test("every attribute of the synthesized stack is resolved", () => {
+  const document = TerraformDocument.read(synthesize());
+  for (const resource of document.resources) {
+    expect(JSON.stringify(document.attributes(resource))).not.toContain("${");
+  }
+});
+
+test("a reference arrives at the resource by its id, and at an attribute by its value", () => {
+  expect(value("${aws_vpc.v.id}", { aws_vpc: { v: { cidr_block: "10.0.0.0/16" } } })).toBe("aws_vpc.v");
+  expect(value("in ${aws_vpc.v.cidr_block}", { aws_vpc: { v: { cidr_block: "10.0.0.0/16" } } })).toBe(
+    "in 10.0.0.0/16",
+  );
+});
+
+test.each<[string, Value]>([
+  ['${cidrsubnet("10.80.0.0/16", 2, 0)}', "10.80.0.0/18"],
+  ['${cidrsubnet("10.80.0.0/16", 8, 5)}', "10.80.5.0/24"],
+  ['${cidrsubnet("2001:db8::/56", 8, 255)}', "2001:db8:0:ff::/64"],
+  ['${cidrhost("10.80.0.0/24", 7)}', "10.80.0.7"],
+  ['${join(",", ["a", "b"])}', "a,b"],
+  ['${element(["a", "b"], 3)}', "b"],
+  ['${base64decode(base64encode("häuser"))}', "häuser"],
+  ['${jsonencode(["a", 1])}', '["a",1]'],
+  ["${data.aws_region.here.name}", "us-east-1"],
+  ["${data.aws_availability_zones.z.names[1]}", "us-east-1b"],
+  ["${local.port}", 41641],
+  ["${var.name}", "default"],
+  ["$${aws:username}", "${aws:username}"],
+])("%s is %j", (expression, expected) => {
+  expect(value(expression)).toEqual(expected);
+});
+
+test.each([
+  [
+    "${aws_vpc.missing.id}",
+    /aws_thing\.one\.attribute = \$\{aws_vpc\.missing\.id\}: there is no resource aws_vpc\.missing/,
+  ],
+  ["${aws_thing.one.unheard_of}", /the lab has no value for aws_thing\.one\.unheard_of/],
+  ["${timestamp()}", /aws_thing\.one\.attribute = .*the function timestamp\(\) is not known/],
+  ["${data.aws_moon.m.phase}", /no value for data\.aws_moon/],
+  ["${aws_thing.one.attribute}", /refers to itself in a circle/],
+  ["${1 + 1}", /aws_thing\.one\.attribute = .*not understood at/],
+  ['${cidrsubnet("10.0.0.0/8", 1, 2)}', /has no subnet 2/],
+  ['${cidrsubnet("nonsense", 1, 1)}', /not an address prefix/],
+])("%s is an error that names resource and expression", (expression, message) => {
+  expect(() => value(expression)).toThrow(message);
+});
+
+test.each([[undefined], [null], [[]], ["text"], [{ resource: [] }], [{ resource: { aws_vpc: 7 } }]])(
+  "%j is no stack",
+  (json) => {
+    expect(() => TerraformDocument.read(json)).toThrow(/Terraform JSON/);
+  },
+);
+
+function value(expression: string, others: object = {}): Value {
+  const document = TerraformDocument.read({
+    locals: { port: 41641 },
+    variable: { name: { default: "default" } },
+    resource: { ...others, aws_thing: { one: { attribute: expression } } },
+  });
+  const thing = document.resources.find(({ type }) => type === "aws_thing");
+  if (thing === undefined) throw new Error("the thing is gone");
+  return document.attribute(thing, "attribute");
+}
