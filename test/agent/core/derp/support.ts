@@ -1,7 +1,7 @@
 import { IpPort } from "../../../../agent/src/base/address.ts";
 import { NodePrivate } from "../../../../agent/src/base/keys.ts";
 import { type Instant, instant } from "../../../../agent/src/base/time.ts";
-import { portableSuite } from "../../../../agent/src/crypto/portable.ts";
+import { nodeSuite } from "../../../../agent/src/io/node-suite.ts";
 import { DerpClient, type DerpClientEvent } from "../../../../agent/src/core/derp/client.ts";
 import { decodeFrame, type Frame } from "../../../../agent/src/core/derp/frame.ts";
 import { FrameReader } from "../../../../agent/src/core/derp/frame-reader.ts";
@@ -42,7 +42,7 @@ export const derpVectors = vectors<DerpVectors>("derp.json");
 
 export const keyOf = (name: "client_a" | "client_b" | "server"): NodePrivate =>
   new NodePrivate(hex(derpVectors.keys[name].private));
-export const suite = portableSuite;
+export const suite = nodeSuite;
 export const start = instant(0);
 export const remote = IpPort.parse("203.0.113.8:54321");
 export const at = (ms: number): Instant => instant(ms);
