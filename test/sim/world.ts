@@ -12,7 +12,7 @@ import { buildUdp } from "../../agent/src/core/ip/build.ts";
 import { parsePacket, payloadOf } from "../../agent/src/core/ip/packet.ts";
 import type { DerpMap, DerpRegion } from "../../agent/src/core/path/derp-map.ts";
 import { type Path, type RegionId, regionId } from "../../agent/src/core/path/path.ts";
-import { portableSuite } from "../../agent/src/crypto/portable.ts";
+import { nodeSuite } from "../../agent/src/io/node-suite.ts";
 import { Node, type NodeEvent } from "../../agent/src/engine/node.ts";
 import { type Host, Internet } from "./internet.ts";
 import { Nat, type NatBehaviour } from "./nat.ts";
@@ -99,7 +99,7 @@ export class World {
     const inside = new IpPort(nat === undefined ? outside : Ip.parse(`192.168.${id}.2`), TUNNEL_PORT);
     const calendar = { now: () => wallTime(1_790_000_000_000 + this.net.now) };
     const node = new Node({
-      suite: portableSuite,
+      suite: nodeSuite,
       random: this.#random,
       calendar,
       nodeKey: new NodePrivate(this.#privateKey()),
@@ -175,7 +175,7 @@ export class World {
     const region = regionId(id);
     const stun = new IpPort(Ip.parse(`198.51.100.${id % 256}`), 3478);
     const server = new DerpServer({
-      suite: portableSuite,
+      suite: nodeSuite,
       random: this.#random,
       serverKey: new NodePrivate(this.#privateKey()),
     });

@@ -17,12 +17,14 @@ import { compileFilter, type PacketFilter } from "../core/filter/filter.ts";
 import { addressLength, destinationOffset, parsePacket } from "../core/ip/packet.ts";
 import { PrefixTable } from "../core/ip/prefix-table.ts";
 import { answerTsmpPing } from "../core/ip/tsmp.ts";
+import type { NetcheckReport } from "../core/netcheck/report.ts";
 import { classify } from "../core/path/classify.ts";
 import { addressOf, direct, type Path, type RegionId, relay } from "../core/path/path.ts";
 import type { WireGuardTransmit } from "../core/wireguard/output.ts";
 import { WireGuard } from "../core/wireguard/wireguard.ts";
 import type { Suite } from "../crypto/suite.ts";
 import { DiscoExchange, type ReceivedDisco } from "./disco-exchange.ts";
+import type { Endpoint } from "./endpoints.ts";
 import type { Datagram, Machine } from "./machine.ts";
 import { acceptedRoutes, Peer } from "./peer.ts";
 import { Reachability, type ReachabilityEvent, type ReachabilityOptions } from "./reachability.ts";
@@ -108,7 +110,7 @@ export class Node implements Machine {
     if (former?.packetFilter !== netMap.packetFilter || former?.self !== netMap.self) {
       this.#filter = compileFilter(netMap.packetFilter ?? [], { localAddresses: netMap.self.addresses });
     }
-    if (former?.derpMap !== netMap.derpMap) this.#reachability.setDerpMap(netMap.derpMap);
+    if (former?.derpMap !== netMap.derpMap) this.#reachability.setDerpMap(netMap.derpMap, now);
     this.#settle(now);
   }
 
@@ -236,6 +238,14 @@ export class Node implements Machine {
 
   pollEvent(): NodeEvent | undefined {
     return this.#events.shift();
+  }
+
+  get endpoints(): readonly Endpoint[] {
+    return this.#reachability.endpoints;
+  }
+
+  get report(): NetcheckReport | undefined {
+    return this.#reachability.report;
   }
 
   get homeRegion(): RegionId | undefined {

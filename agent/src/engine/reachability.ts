@@ -59,8 +59,10 @@ export class Reachability {
     return this.#report;
   }
 
-  setDerpMap(derpMap: DerpMap): void {
+  setDerpMap(derpMap: DerpMap, now: Instant): void {
     this.#derpMap = derpMap;
+    this.#running = false;
+    this.ask(now);
     const homes = [...derpMap.regions.values()].filter((region) => !region.noMeasureNoHome);
     const [only] = homes;
     if (homes.length === 1 && only !== undefined) this.#events.push({ kind: "home", region: only.id });

@@ -1,0 +1,321 @@
+/**
+ * One stretch of the tunnel being up: the socket, the device, the engine, the relays and the
+ * stream of the coordination server, from `up` to `down`.
+ */
+import type { IpPort } from "../base/address.ts";
+import { type DiscoPrivate, type NodePrivate, type MachinePrivate, NodePublic } from "../base/keys.ts";
+import type { Log } from "../base/log.ts";
+import { type Millis, millis } from "../base/time.ts";
+import { emptyDerpMap } from "../core/path/derp-map.ts";
+import type { NetMap } from "../core/control/net-map.ts";
+import type { ControlState } from "../core/control/client.ts";
+import { netInfoOf } from "../core/netcheck/report.ts";
+import type { Path, RegionId } from "../core/path/path.ts";
+import type { Suite } from "../crypto/suite.ts";
+import { Node, type NodeEvent, type PeerStatus } from "../engine/node.ts";
+import { acceptedRoutes } from "../engine/peer.ts";
+import { systemCalendar } from "../io/calendar.ts";
+import { now } from "../io/clock.ts";
+import { ControlSession } from "../io/control-client.ts";
+import { resolveHost } from "../io/dns.ts";
+import { localAddresses, watchLocalAddresses } from "../io/local-addresses.ts";
+import { NodeDriver, type RelayStream } from "../io/node-driver.ts";
+import { systemRandom } from "../io/random.ts";
+import { dialRelay, measureRelay } from "../io/relay-client.ts";
+import { routerFor, type Router } from "../io/router.ts";
+import type { PacketDevice } from "../io/tun.ts";
+import type { UdpSocket } from "../io/udp.ts";
+
+/** Of the tunnel device; stock peers' devices take no more (net/tstun of Tailscale). */
+export const TUNNEL_MTU = 1280;
+
+export interface TunnelOptions {
+  readonly suite: Suite;
+  readonly loginServer: string;
+  readonly certPin: string | undefined;
+  readonly authKey: string | undefined;
+  /** This machine and node key were registered before. */
+  readonly registeredBefore: boolean;
+  readonly hostname: string;
+  readonly advertiseExitNode: boolean;
+  readonly machineKey: MachinePrivate;
+  readonly nodeKey: NodePrivate;
+  readonly discoKey: DiscoPrivate;
+  readonly udp: UdpSocket;
+  /** The port was asked for, so a router may forward it to us. */
+  readonly portIsFixed: boolean;
+  readonly device: PacketDevice;
+  /** Endpoints that the operator tells. */
+  readonly explicitEndpoints: readonly IpPort[];
+  /** Offer loopback addresses too: everything runs on one machine. */
+  readonly loopback: boolean;
+  readonly log: Log;
+  readonly on: TunnelEvents;
+}
+
+export interface TunnelEvents {
+  state(state: ControlState): void;
+  authUrl(url: string): void;
+  nodeKey(nodeKey: NodePrivate): void;
+  /** One sentence for people. `fatal`: it will not mend itself. */
+  error(message: string, fatal: boolean): void;
+  running(netMap: NetMap): void;
+}
+
+export interface PongReceived {
+  readonly via: Path;
+  readonly rtt: Millis;
+}
+
+export class Tunnel {
+  readonly #options: TunnelOptions;
+  readonly #node: Node;
+  readonly #driver: NodeDriver;
+  readonly #session: ControlSession;
+  readonly #router: Router;
+  readonly #watch: { close(): void };
+  readonly #waiting = new Map<string, (pong: PongReceived) => void>();
+  #netMap: NetMap | undefined;
+  #state: ControlState = "stopped";
+  #closed = false;
+
+  constructor(options: TunnelOptions) {
+    const { suite, udp, device, log, nodeKey, discoKey } = options;
+    this.#options = options;
+    this.#node = new Node({
+      suite,
+      random: systemRandom,
+      calendar: systemCalendar,
+      nodeKey,
+      discoKey,
+      mtu: TUNNEL_MTU,
+      localPort: udp.localPort,
+      portIsFixed: options.portIsFixed,
+      explicit: options.explicitEndpoints,
+    });
+    this.#driver = new NodeDriver({
+      node: this.#node,
+      udp,
+      device,
+      log,
+      dial: (region, signal) => this.#dial(region, signal),
+      onEvent: (event) => this.#handleEvent(event),
+    });
+    this.#router = routerFor(device);
+    this.#session = this.#openSession();
+    const interfaces = { exclude: [device.name], loopback: options.loopback };
+    this.#driver.input((at) => this.#node.handleInterfaces(localAddresses(interfaces), at));
+    this.#watch = watchLocalAddresses((addresses) => {
+      log.info("addresses-changed", { count: addresses.length });
+      this.#driver.input((at) => this.#node.handleInterfaces(addresses, at));
+    }, interfaces);
+    this.#session.start();
+  }
+
+  get netMap(): NetMap | undefined {
+    return this.#netMap;
+  }
+
+  get state(): ControlState {
+    return this.#state;
+  }
+
+  get homeRegion(): RegionId | undefined {
+    return this.#node.homeRegion;
+  }
+
+  /** What `status` says of the node itself. */
+  get ownEndpoints(): readonly IpPort[] {
+    return this.#node.endpoints.map(({ address }) => address);
+  }
+
+  peers(): readonly PeerStatus[] {
+    return this.#node.status(now());
+  }
+
+  /** What keeps connections from being as good as they could be, one sentence each. */
+  health(): readonly string[] {
+    const problems: string[] = [];
+    if (this.#state !== "running")
+      problems.push("The coordination server can not be reached; the last map is in use.");
+    if (this.#node.homeRegion !== undefined && !this.#node.homeUp) {
+      problems.push(`The home relay "${this.#codeOf(this.#node.homeRegion)}" can not be reached.`);
+    }
+    if (this.#node.report?.udp === false) problems.push("UDP is blocked: every connection stays on a relay.");
+    return problems;
+  }
+
+  /** Asks a peer once by the path in use. `undefined` when no answer came within `timeout`. */
+  ping(key: NodePublic, timeout: Millis): Promise<PongReceived | undefined> {
+    const txId = this.#driver.input((at) => this.#node.ping(key, at));
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        if (txId !== undefined) this.#waiting.delete(txId);
+        resolve(undefined);
+      }, timeout);
+      if (txId === undefined) return;
+      this.#waiting.set(txId, (pong) => {
+        clearTimeout(timer);
+        resolve(pong);
+      });
+    });
+  }
+
+  /** Gives up the registration. */
+  async logout(): Promise<void> {
+    await this.#session.logout();
+  }
+
+  /** Takes everything down; what the kernel was told is taken back. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#watch.close();
+    this.#driver.close();
+    await Promise.allSettled([this.#session.close(), this.#router.cleanup()]);
+    await Promise.allSettled([this.#options.device.close(), this.#options.udp.close()]);
+  }
+
+  #openSession(): ControlSession {
+    const { suite, loginServer, certPin, authKey, machineKey, nodeKey, registeredBefore, log, on } =
+      this.#options;
+    return new ControlSession({
+      serverUrl: loginServer,
+      certPin,
+      machineKey,
+      nodeKey,
+      discoKey: this.#node.discoKey,
+      authKey,
+      registeredBefore,
+      hostinfo: this.#hostinfo(),
+      suite,
+      random: systemRandom,
+      calendar: systemCalendar,
+      log,
+      on: {
+        netMap: (netMap) => this.#useNetMap(netMap),
+        state: (state) => {
+          this.#state = state;
+          on.state(state);
+        },
+        authUrl: (url) => on.authUrl(url),
+        nodeKey: (key) => on.nodeKey(key),
+        error: (message, fatal) => on.error(message, fatal),
+      },
+    });
+  }
+
+  #hostinfo(): Record<string, unknown> {
+    const { hostname, advertiseExitNode } = this.#options;
+    return {
+      OS: process.platform === "darwin" ? "macOS" : process.platform,
+      Hostname: hostname,
+      IPNVersion: "sallyport",
+      BackendLogID: "",
+      ...(advertiseExitNode ? { RoutableIPs: ["0.0.0.0/0", "::/0"] } : {}),
+    };
+  }
+
+  #useNetMap(netMap: NetMap): void {
+    const former = this.#netMap;
+    this.#netMap = netMap;
+    this.#driver.input((at) => this.#node.handleNetMap(netMap, at));
+    if (former?.derpMap !== netMap.derpMap) void this.#findStunServers(netMap);
+    this.#applyRoutes(netMap).then(
+      () => {
+        if (former === undefined) this.#options.on.running(netMap);
+      },
+      (error: unknown) => this.#options.on.error(messageOf(error), true),
+    );
+  }
+
+  async #applyRoutes(netMap: NetMap): Promise<void> {
+    const { device } = this.#options;
+    const addresses = netMap.self.addresses.map(({ ip }) => ip);
+    if ("setAddresses" in device && typeof device.setAddresses === "function") device.setAddresses(addresses);
+    if (this.#closed) return;
+    await this.#router.apply({ addresses, routes: netMap.peers.flatMap(acceptedRoutes), mtu: TUNNEL_MTU });
+  }
+
+  async #findStunServers({ derpMap }: NetMap): Promise<void> {
+    const servers = new Map<RegionId, readonly IpPort[]>();
+    const found = [...derpMap.regions.values()].map(async (region) => {
+      const addresses = await Promise.allSettled(
+        region.nodes
+          .filter(({ stunPort }) => stunPort > 0)
+          .flatMap((node) =>
+            [node.ipv4 ?? node.hostName, node.ipv6]
+              .filter((host) => host !== undefined && host !== "none")
+              .map((host) => resolveHost(host, node.stunPort)),
+          ),
+      );
+      servers.set(
+        region.id,
+        addresses.flatMap((one) => (one.status === "fulfilled" ? one.value : [])),
+      );
+    });
+    await Promise.all(found);
+    if (!this.#closed) this.#driver.input((at) => this.#node.handleStunServers(servers, at));
+  }
+
+  async #dial(region: RegionId, signal: AbortSignal): Promise<RelayStream> {
+    return await dialRelay({ region: this.#regionOf(region), signal });
+  }
+
+  #regionOf(id: RegionId): NonNullable<ReturnType<typeof emptyDerpMap.regions.get>> {
+    const region = this.#netMap?.derpMap.regions.get(id);
+    if (region === undefined) throw new Error(`region ${id} is not in the relay map`);
+    return region;
+  }
+
+  #codeOf(id: RegionId): string {
+    return this.#netMap?.derpMap.regions.get(id)?.code ?? String(id);
+  }
+
+  #handleEvent(event: NodeEvent): void {
+    const { log } = this.#options;
+    switch (event.kind) {
+      case "endpoints":
+        this.#session.updateEndpoints(
+          event.endpoints.map(({ address, type }) => ({ endpoint: address, type })),
+        );
+        break;
+      case "report":
+        this.#session.updateNetInfo({
+          ...netInfoOf(event.report, { osHasIpv6: undefined }),
+          ...(this.homeRegion === undefined ? {} : { PreferredDERP: this.homeRegion }),
+        });
+        break;
+      case "home":
+        log.info("home-relay", { region: event.region });
+        this.#session.updateNetInfo({ PreferredDERP: event.region });
+        break;
+      case "measure-https":
+        for (const region of event.regions) void this.#measure(region);
+        break;
+      case "moved":
+        log.info("path-moved", { peer: event.peer.short, to: event.to?.kind ?? "none" });
+        break;
+      case "pong":
+        this.#waiting.get(event.txId)?.(event);
+        this.#waiting.delete(event.txId);
+        break;
+      case "up":
+        log.info("relay-up", { region: event.region });
+        break;
+      case "down":
+      case "dial":
+      case "hang-up":
+        break;
+    }
+  }
+
+  async #measure(id: RegionId): Promise<void> {
+    const latency = await measureRelay({ region: this.#regionOf(id) }).catch(() => undefined);
+    if (!this.#closed) this.#driver.input((at) => this.#node.handleHttpsLatency(id, latency, at));
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
