@@ -41,7 +41,7 @@ export interface RouterOptions {
 
 /** SO_MARK of the tunnel's own sockets. Only the bits of MARK_MASK are ours. */
 export const OWN_MARK = 0x80000;
-export const MARK_MASK = 0xff0000;
+const MARK_MASK = 0xff0000;
 
 const DEFAULT_TABLE = 52;
 const DEFAULT_PRIORITY = 5210;

@@ -49,7 +49,10 @@ export interface UdpSocket {
   send(to: IpPort, payload: Uint8Array): void;
   /** The payload belongs to the receiver. Replaces the former one. */
   onDatagram(receive: (from: IpPort, payload: Uint8Array) => void): void;
-  /** What the system said about a destination: EHOSTUNREACH, ENETUNREACH, EPERM, EMSGSIZE… Replaces the former one. */
+  /**
+   * What the system said about a destination: EHOSTUNREACH, ENETUNREACH, EPERM, EMSGSIZE… Never called from
+   * within `send`. Replaces the former one.
+   */
   onError(report: (to: IpPort, code: string) => void): void;
   close(): Promise<void>;
 }
@@ -201,8 +204,8 @@ class DualSocket implements UdpSocket {
   send(to: IpPort, payload: Uint8Array): void {
     if (this.#closed) return;
     const socket = to.ip.isV4 ? this.#v4 : this.#v6;
-    if (socket === undefined) return this.#report(to, "EAFNOSUPPORT");
-    if (to.port === 0) return this.#report(to, "EINVAL");
+    if (socket === undefined) return this.#refuse(to, "EAFNOSUPPORT");
+    if (to.port === 0) return this.#refuse(to, "EINVAL");
     if (socket.getSendQueueSize() > SEND_QUEUE_LIMIT) {
       this.#dropped++;
       return;
@@ -223,6 +226,13 @@ class DualSocket implements UdpSocket {
     this.#closed = true;
     const sockets = this.#v6 === undefined ? [this.#v4] : [this.#v4, this.#v6];
     await Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(resolve))));
+  }
+
+  /** The sender is still at work on its own input: it hears of this afterwards, as of the system's errors. */
+  #refuse(to: IpPort, code: string): void {
+    queueMicrotask(() => {
+      if (!this.#closed) this.#report(to, code);
+    });
   }
 
   #reportFor(to: IpPort): (error: Error | null) => void {

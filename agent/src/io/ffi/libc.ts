@@ -5,23 +5,20 @@
  * returns what the kernel said as a number below zero: `-errno`.
  */
 import { constants } from "node:os";
-import type { IpPort } from "../../base/address.ts";
-import { Ip, IpPort as Address } from "../../base/address.ts";
+import { Ip, IpPort } from "../../base/address.ts";
 import { viewOf } from "../../base/bytes.ts";
 import { type Absent, isAbsent, type Koffi, loadKoffi } from "./koffi.ts";
 
-/** From linux/fcntl.h (generic architectures: x64, arm64, riscv64). */
+/** From linux/fcntl.h (generic architectures: x64, arm64, riscv64). The last two serve for sockets too. */
 export const O_RDWR = 0o2;
 export const O_NONBLOCK = 0o4000;
-export const O_CLOEXEC = 0o2000000;
+const O_CLOEXEC = 0o2000000;
 
 /** From linux/socket.h, linux/in.h and asm-generic/socket.h. */
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
-export const SOCK_NONBLOCK = O_NONBLOCK;
-export const SOCK_CLOEXEC = O_CLOEXEC;
 export const IPPROTO_ICMP = 1;
 export const IPPROTO_ICMPV6 = 58;
 export const IPPROTO_IPV6 = 41;
@@ -108,8 +105,7 @@ function bindFunctions(koffi: Koffi): Libc {
     write: (fd, bytes) => orErrno(write(fd, bytes, bytes.length)),
     ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
     close: (fd) => orErrno(close(fd)),
-    socket: (family, type, protocol) =>
-      orErrno(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol)),
+    socket: (family, type, protocol) => orErrno(socket(family, type | O_CLOEXEC | O_NONBLOCK, protocol)),
     bind(fd, address) {
       const bytes = encodeSockaddr(address);
       return orErrno(bind(fd, bytes, bytes.length));
@@ -172,5 +168,5 @@ function encodeSockaddr(to: IpPort): Uint8Array {
 function decodeSockaddr(bytes: Uint8Array): IpPort {
   const view = viewOf(bytes);
   const v4 = view.getUint16(0, true) === AF_INET;
-  return new Address(Ip.fromBytes(v4 ? bytes.subarray(4, 8) : bytes.subarray(8, 24)), view.getUint16(2));
+  return new IpPort(Ip.fromBytes(v4 ? bytes.subarray(4, 8) : bytes.subarray(8, 24)), view.getUint16(2));
 }
