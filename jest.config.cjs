@@ -8,7 +8,7 @@ const shared = {
   transformIgnorePatterns: ["/node_modules/(?!@noble/)"],
   modulePathIgnorePatterns: ["<rootDir>/dist/", "<rootDir>/cdktf.out/"],
   transform: {
-    "\\.[jt]s$": [
+    "\\.m?[jt]s$": [
       "@swc/jest",
       { jsc: { target: "es2023", parser: { syntax: "typescript" } }, module: { type: "commonjs" } },
     ],

@@ -4,7 +4,7 @@
  *   dist/agent/sallyport.mjs   the agent and the commands, one file
  *   dist/agent/koffi.node      the native half of koffi for this machine, which the agent loads from its own folder
  *   dist/agent/SHA256SUMS      for `sha256sum --check`
- *   dist/lab/lab.mjs           the lab, which never goes to an instance
+ *   dist/lab/                  the lab, likewise; it never goes to an instance
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
@@ -30,11 +30,11 @@ export async function tryBuild() {
 
 async function build() {
   const made = [];
-  if (existsSync(join(root, AGENT.entry))) {
-    const files = [await bundle(AGENT), copyKoffi()].filter((file) => file !== undefined);
-    made.push(...files, writeSums(files));
+  for (const part of [AGENT, LAB]) {
+    if (!existsSync(join(root, part.entry))) continue;
+    const files = [await bundle(part), copyKoffi(dirname(part.outfile))].filter((file) => file !== undefined);
+    made.push(...files, writeSums(dirname(part.outfile), files));
   }
-  if (existsSync(join(root, LAB.entry))) made.push(await bundle(LAB));
   return made;
 }
 
@@ -58,7 +58,7 @@ async function bundle({ entry, outfile }) {
 }
 
 /** The koffi package for this platform, C library and processor; undefined where koffi has none: the agent goes without. */
-function copyKoffi() {
+function copyKoffi(into) {
   const platform = `${process.platform}-${process.arch}`;
   const folder = join(root, "node_modules/@koromix", `koffi-${platform}`);
   if (!existsSync(folder)) {
@@ -73,15 +73,14 @@ function copyKoffi() {
   const fitting = files.find((name) => name.startsWith("musl") === musl);
   if (fitting === undefined)
     throw new Error(`${relative(root, folder)} holds no koffi.node for this C library`);
-  const outfile = join(dirname(AGENT.outfile), "koffi.node");
+  const outfile = join(into, "koffi.node");
   writeWhole(outfile, readFileSync(join(folder, fitting)));
   return outfile;
 }
 
-function writeSums(files) {
-  const outfile = join(dirname(AGENT.outfile), "SHA256SUMS");
-  const lines = files.map((file) => `${sha256(file)}  ${relative(dirname(AGENT.outfile), file)}\n`);
-  writeWhole(outfile, lines.join(""));
+function writeSums(folder, files) {
+  const outfile = join(folder, "SHA256SUMS");
+  writeWhole(outfile, files.map((file) => `${sha256(file)}  ${relative(folder, file)}\n`).join(""));
   return outfile;
 }
 
@@ -101,8 +100,7 @@ function sha256(file) {
 }
 
 if (isMain(import.meta.url)) {
-  ensureInstalled();
-  const made = await tryBuild();
+  const made = ensureInstalled() ? await tryBuild() : undefined;
   if (made === undefined) process.exitCode = 1;
   for (const file of made ?? []) {
     const size = (readFileSync(join(root, file)).length / 1024).toFixed(1);

@@ -16,23 +16,23 @@ const SYSTEM_TOOLS = [
   { command: "ip", apt: "iproute2", dnf: "iproute" },
 ];
 
+/** Returns false, after saying why, where the npm packages could not be had. Without the system's tools much still works. */
 export function ensureInstalled() {
-  ensurePackages();
+  if (!ensurePackages()) return false;
   if (process.platform === "linux") ensureSystemTools();
+  return true;
 }
 
 /** `npm ci` where what is installed is not what the lockfile says. */
 function ensurePackages() {
   const reason = whyNotInstalled();
-  if (reason === undefined) return;
+  if (reason === undefined) return true;
   say(`${reason}: running npm ci`);
   // A shell on Windows, where npm is a script.
   const options = { cwd: root, stdio: ["ignore", 2, 2], shell: process.platform === "win32" };
   const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], options);
-  if (status !== 0) {
-    say("npm ci failed; what it printed above says why. Is the npm registry reachable?");
-    process.exit(1);
-  }
+  if (status !== 0) say("npm ci failed; what it printed above says why. Is the npm registry reachable?");
+  return status === 0;
 }
 
 function whyNotInstalled() {
@@ -99,4 +99,4 @@ export function isMain(moduleUrl) {
   return process.argv[1] !== undefined && moduleUrl === pathToFileURL(process.argv[1]).href;
 }
 
-if (isMain(import.meta.url)) ensureInstalled();
+if (isMain(import.meta.url) && !ensureInstalled()) process.exitCode = 1;

@@ -10,10 +10,9 @@ const isLab = first === "lab";
 const bundle = join(root, isLab ? "dist/lab/lab.mjs" : "dist/agent/sallyport.mjs");
 
 if (!existsSync(bundle) && existsSync(join(root, "agent/src/main.ts"))) {
-  ensureInstalled();
   say("building, since dist/ is not there yet");
   const { tryBuild } = await import("./build.mjs");
-  await tryBuild();
+  if (ensureInstalled()) await tryBuild();
 }
 if (existsSync(bundle)) {
   process.argv = [process.execPath, bundle, ...(isLab ? rest : process.argv.slice(2))];

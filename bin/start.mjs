@@ -5,9 +5,8 @@ import { pathToFileURL } from "node:url";
 import { tryBuild } from "./build.mjs";
 import { ensureInstalled, root, say } from "./install.mjs";
 
-ensureInstalled();
 const lab = join(root, "dist/lab/lab.mjs");
-if ((await tryBuild()) === undefined) {
+if (!ensureInstalled() || (await tryBuild()) === undefined) {
   process.exitCode = 1;
 } else if (existsSync(lab)) {
   process.argv = [process.execPath, lab, "demo", ...process.argv.slice(2)];

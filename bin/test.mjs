@@ -8,50 +8,46 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import { tryBuild } from "./build.mjs";
-import { ensureInstalled, root } from "./install.mjs";
+import { ensureInstalled, root, say } from "./install.mjs";
+import { readAllowedSkips, readResult, summarize } from "./test-report.mjs";
 
 const jestArgs = process.argv.slice(2);
+const PASSED = { passed: 1, failed: 0, pending: [] };
+const FAILED = { passed: 0, failed: 1, pending: [] };
+
 const work = mkdtempSync(join(tmpdir(), "sallyport-test-"));
 const skips = join(work, "skips");
+const allowedSkips = join(root, ".ci/allowed-skips");
 const vectorReads = join(work, "vector-reads");
 
 try {
-  ensureInstalled();
-  const runs = [
-    await buildFirst(),
-    runJest("quick", "--maxWorkers=2"),
-    runJest("real", "--runInBand"),
-    ...(jestArgs.length === 0 ? [checkVectors()] : []),
-  ];
-  const total = report(runs);
-  process.exitCode = total.failed === 0 ? 0 : 1;
+  const { failed } = report(ensureInstalled() ? await runAll() : [FAILED]);
+  process.exitCode = failed === 0 ? 0 : 1;
 } finally {
   rmSync(work, { recursive: true, force: true });
 }
 
-/** The tests that need no bundle still say what they know. */
-async function buildFirst() {
-  const built = await tryBuild();
-  return { passed: 0, failed: built === undefined ? 1 : 0, pending: [] };
+async function runAll() {
+  const built = (await tryBuild()) !== undefined; // the tests that need no bundle still say what they know
+  return [
+    ...(built ? [] : [FAILED]),
+    runJest("quick", "--maxWorkers=2"),
+    runJest("real", "--runInBand"),
+    ...(jestArgs.length === 0 ? [checkVectors()] : []),
+  ];
 }
 
 function runJest(project, workers) {
   const outputFile = join(work, `${project}.json`);
-  const args = [
-    "--selectProjects",
-    project,
-    workers,
-    "--passWithNoTests",
-    "--json",
-    `--outputFile=${outputFile}`,
-  ];
+  const jest = join(root, "node_modules/jest/bin/jest.js");
+  const quiet = ["--passWithNoTests", "--json", `--outputFile=${outputFile}`];
   mkdirSync(skips, { recursive: true });
   mkdirSync(vectorReads, { recursive: true });
   const { status, signal } = spawnSync(
     process.execPath,
-    [join(root, "node_modules/jest/bin/jest.js"), ...args, ...jestArgs],
+    [jest, "--selectProjects", project, workers, ...quiet, ...jestArgs],
     {
       cwd: root,
       stdio: ["inherit", "ignore", "inherit"], // what jest tells people goes to stderr; stdout repeats the JSON
@@ -60,78 +56,32 @@ function runJest(project, workers) {
   );
   if (!existsSync(outputFile)) {
     const ending = signal === null ? `ended with exit code ${status}` : `was ended by ${signal}`;
-    print(`jest ${ending} before it had a result for the ${project} tests`);
-    return { passed: 0, failed: 1, pending: [] };
+    say(`jest ${ending} before it had a result for the ${project} tests`);
+    return FAILED;
   }
-  return readResult(JSON.parse(readFileSync(outputFile, "utf8")), status);
-}
-
-/** A file that can not even be loaded counts as one failed test, and so does a jest that fails for another reason. */
-function readResult(result, status) {
-  const pending = result.testResults.flatMap(({ name, assertionResults }) =>
-    assertionResults
-      .filter((test) => ["pending", "todo", "disabled"].includes(test.status))
-      .map((test) => ({ file: name, title: test.fullName })),
-  );
-  const failed = result.numFailedTests + result.numRuntimeErrorTestSuites;
-  const failedOtherwise = failed === 0 && status !== 0 ? 1 : 0;
-  return { passed: result.numPassedTests, failed: failed + failedOtherwise, pending };
+  return readResult(JSON.parse(readFileSync(outputFile, "utf8")), status, root);
 }
 
 /** Fails for any published case that no test has read. */
 function checkVectors() {
   const check = join(root, "test/vectors/check.mjs");
-  if (!existsSync(check)) return { passed: 0, failed: 0, pending: [] };
   const { status } = spawnSync(process.execPath, [check, vectorReads], {
     cwd: root,
     stdio: ["ignore", 2, 2],
   });
-  return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, pending: [] };
+  return status === 0 ? PASSED : FAILED;
 }
 
 function report(runs) {
-  const passed = sum(runs.map((run) => run.passed));
-  const skipped = describeSkips(runs.flatMap((run) => run.pending));
-  const refused = process.env.SALLYPORT_REQUIRE === "all" ? skipped.filter((skip) => !skip.allowed) : [];
-  const tolerated = skipped.filter((skip) => !refused.includes(skip));
-  const failed = sum(runs.map((run) => run.failed)) + refused.length;
-  if (skipped.length > 0) print("");
-  for (const line of new Set(tolerated.map(({ text }) => text))) print(`skipped: ${line}`);
-  for (const line of new Set(refused.map(({ text }) => text))) {
-    print(`failed, since SALLYPORT_REQUIRE=all allows no skip: ${line}`);
-  }
-  if (passed + failed + skipped.length > 0) return end(passed, failed, tolerated.length);
-  print(`no test matches ${jestArgs.join(" ")}`);
-  return end(0, 1, 0);
-}
-
-/** One entry for each skipped test, with what `requires` (test/skip.ts) recorded about its file. */
-function describeSkips(pending) {
-  const recorded = readdirOf(skips).map((name) => JSON.parse(readFileSync(join(skips, name), "utf8")));
-  const allowed = allowedSkips();
-  return pending.map(({ file, title }) => {
-    const reasons = recorded.filter((skip) => skip.file === file);
-    const where = relative(root, file);
-    const words = [...new Set(reasons.map(({ name, reason }) => `${name}: ${reason}`))];
-    return {
-      text: words.length > 0 ? `${where}: ${words.join("; ")}` : `${where}: ${title}: no reason given`,
-      allowed: reasons.length > 0 && reasons.every(({ name }) => allowed.includes(name)),
-    };
+  const { lines, failed } = summarize({
+    passed: sum(runs.map((run) => run.passed)),
+    failed: sum(runs.map((run) => run.failed)),
+    pending: runs.flatMap((run) => run.pending),
+    recorded: readdirOf(skips).map((name) => JSON.parse(readFileSync(join(skips, name), "utf8"))),
+    allowed: readAllowedSkips(existsSync(allowedSkips) ? readFileSync(allowedSkips, "utf8") : ""),
+    requireAll: process.env.SALLYPORT_REQUIRE === "all",
   });
-}
-
-/** Lines of `name: reason`; # opens a comment. */
-function allowedSkips() {
-  const file = join(root, ".ci/allowed-skips");
-  if (!existsSync(file)) return [];
-  return readFileSync(file, "utf8")
-    .split("\n")
-    .filter((line) => line.includes(":") && !line.startsWith("#"))
-    .map((line) => line.slice(0, line.indexOf(":")).trim());
-}
-
-function end(passed, failed, skipped) {
-  print(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
+  for (const line of lines) process.stdout.write(`${line}\n`);
   return { failed };
 }
 
@@ -141,8 +91,4 @@ function readdirOf(folder) {
 
 function sum(numbers) {
   return numbers.reduce((total, number) => total + number, 0);
-}
-
-function print(line) {
-  process.stdout.write(`${line}\n`);
 }
