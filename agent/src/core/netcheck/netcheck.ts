@@ -12,6 +12,7 @@ import {
   after,
   earliest,
   type Instant,
+  instant,
   type Millis,
   millis,
   minutes,
@@ -37,7 +38,7 @@ const ENOUGH_REGIONS = 3;
 const PATIENCE = { full: 2, incremental: 1 } as const; // … times the slowest answer so far,
 /** but at least this long: another family or server may be a little slower than one on our own link. */
 const MIN_PATIENCE: Millis = millis(20);
-/** HTTPS is asked for when the last probe was silent this long: a UDP answer, if any, still overtakes it. */
+/** After the last probe. HTTPS is asked for then; a UDP answer, if there is one, still overtakes it. */
 const UDP_PATIENCE: Millis = millis(300);
 
 interface Run {
@@ -50,6 +51,8 @@ interface Run {
   httpsPending: Set<RegionId> | undefined;
   /** Nothing more is sent, and waited for only if nothing came. */
   stunOver: boolean;
+  /** So many regions have answered that the others' time is cut short. */
+  hasEnough: boolean;
   stopAt: Instant | undefined;
 }
 
@@ -93,10 +96,10 @@ export class Netcheck {
    * changed. It is done by itself every 5 minutes, after a report without UDP, and for a new map or new servers.
    */
   start(derpMap: DerpMap, servers: StunServers, now: Instant, { full = false } = {}): void {
-    this.#forgetRun(now);
-    const last = full || this.#isFullDue(derpMap, servers, now) ? undefined : this.#last;
+    const wantsFull = full || this.#run?.full === true || this.#isFullDue(derpMap, servers, now);
+    const last = wantsFull ? undefined : this.#last;
     this.#lastAsked = [derpMap, servers];
-    if (last === undefined) this.#lastFullAt = now;
+    this.#forgetRun(now);
     const plan = last === undefined ? fullPlan(derpMap, servers) : incrementalPlan(derpMap, servers, last);
     this.#run = {
       derpMap,
@@ -106,6 +109,7 @@ export class Netcheck {
       sets: plan.map((set) => ({ plan: set, sent: 0, answered: false })),
       httpsPending: undefined,
       stunOver: false,
+      hasEnough: false,
       stopAt: undefined,
     };
     this.#advance(now);
@@ -151,7 +155,7 @@ export class Netcheck {
     const limit = after(run.startedAt, run.stunOver ? REPORT_LIMIT : STUN_LIMIT);
     let next = earliest(run.stopAt, limit);
     for (const set of run.sets) next = earliest(next, nextProbeAt(run, set));
-    return run.httpsPending === undefined && !run.findings.udp ? earliest(next, httpsAt(run)) : next;
+    return run.httpsPending === undefined && !run.findings.udp ? earliest(next, silentAt(run)) : next;
   }
 
   pollTransmit(): { readonly to: IpPort; readonly payload: Uint8Array } | undefined {
@@ -176,7 +180,7 @@ export class Netcheck {
     if (run === undefined) return;
     run.stunOver = now >= after(run.startedAt, STUN_LIMIT);
     for (const set of run.sets) this.#sendDue(run, set, now);
-    if (!run.findings.udp && run.httpsPending === undefined && now >= httpsAt(run)) this.#askHttps(run);
+    if (!run.findings.udp && run.httpsPending === undefined && now >= silentAt(run)) this.#askHttps(run);
     if (isOver(run, now)) this.#finish(run, now);
   }
 
@@ -208,6 +212,7 @@ export class Netcheck {
     };
     this.#last = findings.toReport(this.#home.choose(measured, now));
     this.#report = this.#last;
+    if (run.full) this.#lastFullAt = startedAt;
     this.#run = undefined;
     this.#needHttps = undefined;
     this.#transmits.length = 0;
@@ -240,18 +245,22 @@ function isAwaited({ findings }: Run, { answered, plan }: RunningSet): boolean {
   return !answered && findings.wouldLearn(plan.region, plan.family);
 }
 
-function httpsAt({ sets, startedAt }: Run): Instant {
+/** When a silent server is taken for dead, or UDP for blocked. */
+function silentAt({ sets, startedAt }: Run): Instant {
   if (sets.length === 0) return startedAt;
   const lastDelay = Math.max(...sets.flatMap(({ plan }) => plan.probes.map(({ delay }) => delay)));
   return after(startedAt, millis(Math.min(STUN_LIMIT, lastDelay + UDP_PATIENCE)));
 }
 
+/** After an answer: how long the others still get. */
 function setStop(run: Run, now: Instant): void {
+  if (run.hasEnough) return;
   const { latency } = run.findings;
   const regions = new Set(run.sets.map(({ plan }) => plan.region));
-  if (run.stopAt !== undefined || latency.size < Math.min(ENOUGH_REGIONS, regions.size)) return;
+  run.hasEnough = latency.size >= Math.min(ENOUGH_REGIONS, regions.size);
   const patience = Math.max(...latency.values()) * PATIENCE[run.full ? "full" : "incremental"];
-  run.stopAt = after(now, millis(Math.max(MIN_PATIENCE, patience)));
+  const from = run.hasEnough ? now : instant(Math.max(now, silentAt(run)));
+  run.stopAt = after(from, millis(Math.max(MIN_PATIENCE, patience)));
 }
 
 function isOver(run: Run, now: Instant): boolean {
