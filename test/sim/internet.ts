@@ -14,6 +14,7 @@ import type { RegionId } from "../../agent/src/core/path/path.ts";
 import { answerBindingRequest } from "../../agent/src/core/stun/message.ts";
 import type { Node, NodeEvent } from "../../agent/src/engine/node.ts";
 import type { Nat } from "./nat.ts";
+import { Queue } from "./queue.ts";
 
 export interface Host {
   readonly name: string;
@@ -50,12 +51,6 @@ interface Stream {
   toHostAt: Instant;
 }
 
-interface Flight {
-  readonly at: Instant;
-  readonly order: number;
-  readonly land: (now: Instant) => void;
-}
-
 /** TCP, TLS and the upgrade: round trips before a relay connection carries frames. */
 const DIAL_ROUND_TRIPS = 3;
 
@@ -65,9 +60,8 @@ export class Internet {
   readonly #observer: Observer;
   readonly #relays: Relay[] = [];
   readonly #streams: Stream[] = [];
-  readonly #inFlight: Flight[] = [];
+  readonly #inFlight = new Queue<(now: Instant) => void>();
   readonly #cuts = new Set<string>();
-  #order = 0;
   #streamIds = 0;
   /** The chance that a datagram is lost. */
   loss = 0;
@@ -111,7 +105,7 @@ export class Internet {
 
   /** Does `action` at `at`, between the other things that happen. */
   schedule(at: Instant, action: (now: Instant) => void): void {
-    this.#inFlight.push({ at, order: this.#order++, land: action });
+    this.#inFlight.add(at, action);
   }
 
   /** Runs until `until`, jumping from event to event. */
@@ -133,19 +127,14 @@ export class Internet {
   }
 
   #nextAt(): Instant {
-    let next: number = Infinity;
-    for (const { at } of this.#inFlight) next = Math.min(next, at);
+    let next: number = this.#inFlight.nextAt ?? Infinity;
     for (const { node } of this.hosts) next = Math.min(next, node.pollTimeout() ?? Infinity);
     for (const { server } of this.#relays) next = Math.min(next, server.pollTimeout() ?? Infinity);
     return instant(next);
   }
 
   #land(): void {
-    const due = this.#inFlight
-      .filter(({ at }) => at <= this.now)
-      .sort((a, b) => a.at - b.at || a.order - b.order);
-    for (const flight of due) this.#inFlight.splice(this.#inFlight.indexOf(flight), 1);
-    for (const { land } of due) {
+    for (let land = this.#inFlight.take(this.now); land !== undefined; land = this.#inFlight.take(this.now)) {
       land(this.now);
       this.#drain();
     }
