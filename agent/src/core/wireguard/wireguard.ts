@@ -26,8 +26,6 @@ import { DEFAULT_REPLAY_WINDOW } from "./replay.ts";
 import { StampClock } from "./tai64n.ts";
 import { Wakeup } from "./timers.ts";
 
-export type { WireGuardEvent, WireGuardTransmit } from "./output.ts";
-
 /** Tailscale's tunnel MTU. */
 const DEFAULT_MTU = 1280;
 /** wireguard-go: packets that wait for a session. */

@@ -1,6 +1,5 @@
 /** Two peers and the wires between them, with a clock that jumps from one deadline to the next. */
-import { Prefix } from "../../../../agent/src/base/address.ts";
-import { Ip, IpPort } from "../../../../agent/src/base/address.ts";
+import { Ip, IpPort, Prefix } from "../../../../agent/src/base/address.ts";
 import { viewOf } from "../../../../agent/src/base/bytes.ts";
 import { NodePrivate, type NodePublic } from "../../../../agent/src/base/keys.ts";
 import type { Random } from "../../../../agent/src/base/random.ts";
@@ -15,12 +14,8 @@ import {
 } from "../../../../agent/src/base/time.ts";
 import { direct, type Path } from "../../../../agent/src/core/path/path.ts";
 import { decodeMessage } from "../../../../agent/src/core/wireguard/messages.ts";
-import {
-  WireGuard,
-  type WireGuardEvent,
-  type WireGuardOptions,
-  type WireGuardTransmit,
-} from "../../../../agent/src/core/wireguard/wireguard.ts";
+import type { WireGuardEvent, WireGuardTransmit } from "../../../../agent/src/core/wireguard/output.ts";
+import { WireGuard, type WireGuardOptions } from "../../../../agent/src/core/wireguard/wireguard.ts";
 import { portableSuite } from "../../../../agent/src/crypto/portable.ts";
 import { seededRandom } from "../../../sim/random.ts";
 
