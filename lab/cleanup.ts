@@ -52,7 +52,8 @@ export async function watch(recordFile: string): Promise<void> {
     process.stdin.on("end", resolve).on("close", resolve).on("error", resolve).resume();
   });
   const record = readRecord(recordFile);
-  if (record !== undefined) await removeLab(recordFile, record);
+  if (record === undefined) deleteRecord(recordFile);
+  else await removeLab(recordFile, record);
 }
 
 /** The ids of the processes that belong to the lab: by the variable they carry or the namespace they are in. */

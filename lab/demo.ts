@@ -1,33 +1,35 @@
 /** `lab demo`: reads the stack, builds the lab, tells the story, removes everything; the exit code says how it ended. */
-import { readFileSync } from "node:fs";
 import { UsageError } from "../agent/src/base/errors.ts";
 import { Agents } from "./agents.ts";
-import { readCloud, type CloudInstance, type CloudModel } from "./cloud-model.ts";
+import { readCloud, type CloudModel } from "./cloud-model.ts";
 import { Lab } from "./lab.ts";
 import { readNodeSettings, type NodeSettings } from "./node-settings.ts";
 import { drawTopology } from "./drawing.ts";
 import { tellStory } from "./story.ts";
+import { readStackFile, STACK, synthesizeStack } from "./synthesis.ts";
 import { TerraformDocument } from "./terraform.ts";
 import { planTopology } from "./topology.ts";
 
 export interface DemoOptions {
-  /** The stack's cdk.tf.json. */
-  readonly stack: string;
+  /** The stack's cdk.tf.json; undefined synthesizes exit-node-stack. */
+  readonly stack: string | undefined;
   /** The folder with the agent's bundle. */
   readonly agent: string;
-  /** Leaves out the rules that let the tunnel's port in, as if the stack had none. */
+  /** Synthesizes the stack with the tunnel's port closed in its security group. */
   readonly closedPort: boolean;
   /** Leaves the lab running until Ctrl-C. */
   readonly keep: boolean;
+  /** The package's folder. */
+  readonly root: string;
   readonly self: readonly string[];
 }
 
 /** The exit code: 0 when every client ended as its network lets it. @throws SallyportError */
 export async function demo(options: DemoOptions): Promise<number> {
   const say = (line: string): boolean => process.stdout.write(`${line}\n`);
-  const { cloud, node } = readStack(options);
+  const { cloud, node } = await readStack(options);
   const topology = planTopology(cloud, { exitNodeName: node.hostname });
-  say(`The lab builds ${options.stack}:\n`);
+  say(`The lab builds ${options.stack ?? STACK} and a small internet around it:\n`);
   for (const line of drawTopology(topology, node.port)) say(`  ${line}`);
   if (cloud.notModelled.length > 0) say(`\n  not rebuilt: ${cloud.notModelled.join(", ")}`);
   const started = performance.now();
@@ -50,36 +52,20 @@ export async function demo(options: DemoOptions): Promise<number> {
   }
 }
 
-function readStack(options: DemoOptions): { readonly cloud: CloudModel; readonly node: NodeSettings } {
-  const cloud = readCloud(TerraformDocument.read(readJson(options.stack)));
+async function readStack({ stack, closedPort, root }: DemoOptions): Promise<Stack> {
+  const json =
+    stack === undefined
+      ? await synthesizeStack(root, closedPort ? { openTunnelPort: false } : {})
+      : readStackFile(stack);
+  const cloud = readCloud(TerraformDocument.read(json));
   const [instance] = cloud.instances;
-  if (instance === undefined) throw new UsageError("lab-stack", `${options.stack} has no instance`);
-  const node = readNodeSettings(instance);
-  if (!options.closedPort) return { cloud, node };
-  return { cloud: { ...cloud, instances: cloud.instances.map((one) => closePort(one, node.port)) }, node };
+  if (instance === undefined) throw new UsageError("lab-stack", "the stack has no instance");
+  return { cloud, node: readNodeSettings(instance) };
 }
 
-function closePort(instance: CloudInstance, port: number): CloudInstance {
-  const lets = ({ ports }: CloudInstance["ingress"][number]): boolean =>
-    ports === undefined || (ports.from <= port && port <= ports.to);
-  return { ...instance, ingress: instance.ingress.filter((rule) => !lets(rule)) };
-}
-
-function readJson(file: string): unknown {
-  let text: string;
-  try {
-    text = readFileSync(file, "utf8");
-  } catch {
-    throw new UsageError(
-      "lab-stack",
-      `${file} can not be read: run \`npx cdktf synth\` first, or name another with --stack`,
-    );
-  }
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new UsageError("lab-stack", `${file} is not JSON: run \`npx cdktf synth\` again`);
-  }
+interface Stack {
+  readonly cloud: CloudModel;
+  readonly node: NodeSettings;
 }
 
 /** 128 + the signal's number, as shells have it. */

@@ -1,4 +1,5 @@
 /** The topology as a few lines of text. */
+import { letsIn } from "./expectation.ts";
 import type { NatKind } from "./firewall.ts";
 import { RELAY_DELAY_MS, type Topology } from "./topology.ts";
 
@@ -11,10 +12,7 @@ const NAT_LABEL: Readonly<Record<NatKind, string>> = {
 /** @param port the exit node's UDP port */
 export function drawTopology({ cast }: Topology, port: number): string[] {
   const { instance, publicIp, namespace } = cast.exitNode;
-  const open = instance.ingress.some(
-    ({ protocol, ports }) =>
-      protocol !== "tcp" && (ports === undefined || (ports.from <= port && port <= ports.to)),
-  );
+  const open = cast.clients.some(({ natIp }) => letsIn(instance, port, natIp));
   const left = cast.clients.map(
     ({ namespace: name, nat, natIp }) => `${name} ──[${NAT_LABEL[nat]} ${natIp.text}]──`,
   );

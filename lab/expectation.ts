@@ -34,7 +34,8 @@ export function expectPath(exitNode: Cast["exitNode"], port: number, client: Cli
   return { path: "relay", because: `udp/${port} of the exit node is closed both ways` };
 }
 
-function letsIn(instance: CloudInstance, port: number, from: Ip): boolean {
+/** Whether the security group lets datagrams from `from` in to `port`. */
+export function letsIn(instance: CloudInstance, port: number, from: Ip): boolean {
   return instance.ingress.some((rule) => matches(rule, from) && covers(rule, port, port));
 }
 

@@ -1,13 +1,13 @@
 /** One lab from the first namespace to the last file removed. */
 import { randomBytes } from "node:crypto";
-import { mkdtempSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InternalError, OperationError } from "../agent/src/base/errors.ts";
 import { removeLab, removeLeftovers, startWatchdog } from "./cleanup.ts";
 import { buildNamespaces, namespaceName } from "./namespaces.ts";
 import { Processes, type LabProcess, type StartOptions } from "./processes.ts";
-import { defaultRunFolder, identify, writeRecord, type LabRecord } from "./record.ts";
+import { defaultRunFolder, identify, recordFile, writeRecord, type LabRecord } from "./record.ts";
 import { run } from "./system.ts";
 import type { Topology } from "./topology.ts";
 
@@ -30,7 +30,8 @@ export class Lab {
   readonly #recordFile: string;
   #closing: Promise<void> | undefined;
 
-  private constructor(topology: Topology, runFolder: string) {
+  /** Writes down what there will be before anything is there, and after somebody watches over it. */
+  private constructor(topology: Topology, runFolder: string, self: readonly string[]) {
     const owner = identify(process.pid);
     if (owner === undefined) throw new InternalError("lab-owner", "the lab can not find itself in /proc");
     this.id = randomBytes(3).toString("hex");
@@ -39,9 +40,12 @@ export class Lab {
       id: this.id,
       owner,
       namespaces: topology.namespaces.map(({ name }) => namespaceName(this.id, name)),
-      folder: mkdtempSync(join(tmpdir(), `sallyport-lab-${this.id}-`)),
+      folder: join(tmpdir(), `sallyport-lab-${this.id}`),
     };
-    this.#recordFile = writeRecord(runFolder, this.#record);
+    this.#recordFile = recordFile(runFolder, this.id);
+    startWatchdog(self, this.#recordFile);
+    writeRecord(this.#recordFile, this.#record);
+    mkdirSync(this.folder, { mode: 0o700 });
     this.processes = new Processes(this.id, join(this.folder, "logs"));
   }
 
@@ -53,9 +57,8 @@ export class Lab {
     const runFolder = options.runFolder ?? defaultRunFolder();
     const leftovers = await removeLeftovers(runFolder);
     if (leftovers.length > 0) options.onLeftovers?.(leftovers);
-    const lab = new Lab(topology, runFolder);
+    const lab = new Lab(topology, runFolder, options.self);
     try {
-      startWatchdog(options.self, lab.#recordFile);
       await buildNamespaces(topology, { labId: lab.id, processes: lab.processes, self: options.self });
       return lab;
     } catch (error) {

@@ -2,12 +2,13 @@
  * The lab's program: `demo` is the story that `npm start` tells; the others are what the lab starts in its namespaces, so
  * that one file has all it needs.
  */
+import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { Ip } from "../agent/src/base/address.ts";
 import { SallyportError, UsageError } from "../agent/src/base/errors.ts";
 import { watch } from "./cleanup.ts";
 import { parseDelayLine, runDelayLines } from "./delay-line.ts";
-import { demo } from "./demo.ts";
+import { demo, type DemoOptions } from "./demo.ts";
 import { fetchHttp, serveHttp } from "./http.ts";
 import { icmpEcho } from "./icmp.ts";
 
@@ -16,13 +17,15 @@ const USAGE = `usage: lab demo [--stack FILE] [--agent FOLDER] [--closed-port] [
        lab http-get URL
        lab http-server PORT`;
 
+/** The package: this runs as dist/lab/lab.mjs. */
+const root = join(dirname(process.argv[1] ?? ""), "../..");
 /** How to run this program again. */
 const self = [process.execPath, ...process.execArgv, process.argv[1] ?? ""];
 
 async function main([command = "", ...args]: readonly string[]): Promise<number> {
   switch (command) {
     case "demo":
-      return demo({ ...demoOptions(args), self });
+      return demo({ ...demoOptions(args), root, self });
     case "icmp":
       return icmp(args);
     case "http-get":
@@ -39,17 +42,24 @@ async function main([command = "", ...args]: readonly string[]): Promise<number>
   }
 }
 
-function demoOptions(args: readonly string[]): Omit<Parameters<typeof demo>[0], "self"> {
+function demoOptions(args: readonly string[]): Omit<DemoOptions, "self" | "root"> {
   const { values } = parsed({
     args: [...args],
     options: {
-      stack: { type: "string", default: "cdktf.out/stacks/exit-node-stack/cdk.tf.json" },
-      agent: { type: "string", default: "dist/agent" },
+      stack: { type: "string" },
+      agent: { type: "string", default: join(root, "dist/agent") },
       "closed-port": { type: "boolean", default: false },
       keep: { type: "boolean", default: false },
     },
   });
-  return { stack: values.stack, agent: values.agent, closedPort: values["closed-port"], keep: values.keep };
+  if (values.stack !== undefined && values["closed-port"]) {
+    throw new UsageError(
+      "lab-command",
+      "--closed-port is for the stack that the lab synthesizes; leave out --stack",
+    );
+  }
+  const { agent, keep } = values;
+  return { stack: values.stack, agent, closedPort: values["closed-port"], keep };
 }
 
 async function icmp(args: readonly string[]): Promise<number> {

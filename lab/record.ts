@@ -4,7 +4,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 export interface LabRecord {
   readonly id: string;
@@ -31,12 +31,12 @@ export function defaultRunFolder(): string {
     : join(tmpdir(), `sallyport-lab-${process.getuid?.() ?? 0}`);
 }
 
-export function writeRecord(runFolder: string, record: LabRecord): string {
-  mkdirSync(runFolder, { recursive: true, mode: 0o700 });
-  const file = join(runFolder, `${record.id}.json`);
+export const recordFile = (runFolder: string, id: string): string => join(runFolder, `${id}.json`);
+
+export function writeRecord(file: string, record: LabRecord): void {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   writeFileSync(`${file}.new`, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600 });
   renameSync(`${file}.new`, file);
-  return file;
 }
 
 /** Undefined when the file is gone or half-written: then there is nothing that can be trusted. */
@@ -63,7 +63,7 @@ export function listRecords(runFolder: string): { readonly file: string; readonl
 }
 
 export function deleteRecord(file: string): void {
-  rmSync(file, { force: true });
+  for (const name of [file, `${file}.new`]) rmSync(name, { force: true });
 }
 
 /** Undefined when there is no such process. */

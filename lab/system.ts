@@ -4,6 +4,7 @@ import { OperationError } from "../agent/src/base/errors.ts";
 
 export interface RunOptions {
   readonly input?: string;
+  readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
   /** @default 10000 */
   readonly timeoutMs?: number;
@@ -13,6 +14,7 @@ export interface RunOptions {
 export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
+      cwd: options.cwd ?? process.cwd(),
       env: options.env ?? process.env,
       stdio: "pipe",
       timeout: options.timeoutMs ?? 10_000,

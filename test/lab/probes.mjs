@@ -10,7 +10,7 @@ const programs = {
   "udp-echo": (port) => {
     const socket = createSocket("udp4");
     socket.on("message", (payload, { address, port: from }) => {
-      say(`${payload} from ${address}:${from}`);
+      say(`${String(payload)} from ${address}:${from}`);
       socket.send(`${address}:${from}`, from, address);
     });
     socket.bind(Number(port), () => say("ready"));
@@ -20,7 +20,7 @@ const programs = {
     const socket = createSocket("udp4");
     const answers = new Map();
     socket.on("message", (payload, { address, port: from }) =>
-      answers.set(`${address}:${from}`, `${payload}`),
+      answers.set(`${address}:${from}`, String(payload)),
     );
     socket.on("error", (error) => say(error.message));
     socket.bind(Number(port), () => {
