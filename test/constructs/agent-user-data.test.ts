@@ -2,7 +2,9 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { agentConfigSchema, DEFAULT_CONFIG_PATH } from "../../agent/src/io/config.ts";
 import {
+  agentConfig,
   AGENT_CONFIG_PATH,
   type AgentUserDataProps,
   renderAgentUserData,
@@ -37,6 +39,17 @@ test("the instance gets the port it is told, and the default where it is told no
 test("server, name and offer are written as the agent's configuration", () => {
   const props = { loginServer: "https://198.51.100.10", hostname: "exit-1", advertiseExitNode: true };
   expect(run(props, true).config).toEqual({ port: 41641, ...props });
+});
+
+test("the agent looks for its configuration there, and knows every key in it", () => {
+  expect(AGENT_CONFIG_PATH).toBe(DEFAULT_CONFIG_PATH);
+  const everyProp: Required<AgentUserDataProps> = {
+    port: 41642,
+    loginServer: "https://198.51.100.10",
+    hostname: "exit-1",
+    advertiseExitNode: true,
+  };
+  expect(agentConfigSchema.parse(agentConfig(everyProp))).toEqual(everyProp);
 });
 
 test("the agent that is on the image is started", () => {
