@@ -1,6 +1,6 @@
 /** Gets the stack's Terraform JSON: from a file, or by running the app that `cdktf synth` runs. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { OperationError, UsageError } from "../agent/src/base/errors.ts";
 import { run } from "./system.ts";
 
@@ -38,7 +38,8 @@ export async function synthesizeStack(
 ): Promise<unknown> {
   // One folder per configuration: two labs at once don't take each other's stack.
   const out = join(root, "dist/stacks", Object.keys(config).join("-") || "as-configured");
-  const app = [join(root, "node_modules/tsx/dist/cli.mjs"), join(root, "stacks/main.ts")];
+  mkdirSync(dirname(out), { recursive: true });
+  const app = ["--import", "tsx", join(root, "stacks/main.ts")];
   const env = {
     ...process.env,
     CDKTF_OUTDIR: out,

@@ -48,11 +48,11 @@ testAsRoot.each(["relay", "control", "daemon"])(
 );
 
 testAsRoot.each([
-  ["SIGINT", 130],
-  ["SIGTERM", 143],
+  ["SIGINT", 130, /coordination server at/],
+  ["SIGTERM", 143, /pong from/],
 ] as const)(
   "%s half-way removes everything",
-  async (signal, code) => {
+  async (signal, code, line) => {
     const demo = startDemo("never");
     const record = await demo.built();
     await demo.prints(line);
@@ -97,7 +97,7 @@ testAsRoot(
   async () => {
     const demo = startDemo("never");
     const record = await demo.built();
-    await demo.prints(/relay nyc/);
+    await demo.prints(/coordination server at/);
     for (const pid of watchdogsOf(record)) process.kill(pid, "SIGKILL");
     demo.child.kill("SIGKILL");
     await demo.exitCode;
