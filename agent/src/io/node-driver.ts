@@ -2,39 +2,27 @@
  * Connects the node engine to the world: the UDP socket, the tunnel device, the relays'
  * streams and the clock. All decisions are the engine's.
  */
-import type { NodePublic } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
 import type { Instant } from "../base/time.ts";
 import type { RegionId } from "../core/path/path.ts";
 import type { Node, NodeEvent } from "../engine/node.ts";
 import { now, Wakeup } from "./clock.ts";
+import type { RelayConnection } from "./relay-stream.ts";
 import type { PacketDevice } from "./tun.ts";
 import type { UdpSocket } from "./udp.ts";
-
-/** The stream to one relay, once it carries frames. */
-export interface RelayStream {
-  /** The relay's key, where its certificates told it. */
-  readonly serverKey: NodePublic | undefined;
-  /** False when no more should be written until `onWritable`. */
-  write(bytes: Uint8Array): boolean;
-  onData(receive: (chunk: Uint8Array) => void): void;
-  onWritable(resume: () => void): void;
-  onClose(closed: (why: string) => void): void;
-  close(): void;
-}
 
 export interface DriverOptions {
   readonly node: Node;
   readonly udp: UdpSocket;
   readonly device: PacketDevice;
   readonly log: Log;
-  readonly dial: (region: RegionId, signal: AbortSignal) => Promise<RelayStream>;
+  readonly dial: (region: RegionId, signal: AbortSignal) => Promise<RelayConnection>;
   readonly onEvent: (event: NodeEvent) => void;
 }
 
 interface Connection {
   readonly abort: AbortController;
-  stream: RelayStream | undefined;
+  stream: RelayConnection | undefined;
 }
 
 export class NodeDriver {

@@ -3,11 +3,12 @@
  * stream of the coordination server, from `up` to `down`.
  */
 import type { IpPort } from "../base/address.ts";
-import { type DiscoPrivate, type NodePrivate, type MachinePrivate, NodePublic } from "../base/keys.ts";
+import type { DiscoPrivate, MachinePrivate, NodePrivate, NodePublic } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
-import { type Millis, millis } from "../base/time.ts";
-import { emptyDerpMap } from "../core/path/derp-map.ts";
+import type { Millis } from "../base/time.ts";
+import type { DerpNode, DerpRegion } from "../core/path/derp-map.ts";
 import type { NetMap } from "../core/control/net-map.ts";
+import type { Hostinfo, NetInfo } from "../core/control/messages.ts";
 import type { ControlState } from "../core/control/client.ts";
 import { netInfoOf } from "../core/netcheck/report.ts";
 import type { Path, RegionId } from "../core/path/path.ts";
@@ -19,9 +20,10 @@ import { now } from "../io/clock.ts";
 import { ControlSession } from "../io/control-client.ts";
 import { resolveHost } from "../io/dns.ts";
 import { localAddresses, watchLocalAddresses } from "../io/local-addresses.ts";
-import { NodeDriver, type RelayStream } from "../io/node-driver.ts";
+import { NodeDriver } from "../io/node-driver.ts";
 import { systemRandom } from "../io/random.ts";
 import { dialRelay, measureRelay } from "../io/relay-client.ts";
+import type { RelayConnection } from "../io/relay-stream.ts";
 import { routerFor, type Router } from "../io/router.ts";
 import type { PacketDevice } from "../io/tun.ts";
 import type { UdpSocket } from "../io/udp.ts";
@@ -77,6 +79,7 @@ export class Tunnel {
   readonly #waiting = new Map<string, (pong: PongReceived) => void>();
   #netMap: NetMap | undefined;
   #state: ControlState = "stopped";
+  #netInfo: NetInfo = {};
   #closed = false;
 
   constructor(options: TunnelOptions) {
@@ -190,22 +193,21 @@ export class Tunnel {
       hostinfo: this.#hostinfo(),
       suite,
       random: systemRandom,
-      calendar: systemCalendar,
       log,
-      on: {
-        netMap: (netMap) => this.#useNetMap(netMap),
-        state: (state) => {
+      callbacks: {
+        onNetMap: (netMap) => this.#useNetMap(netMap),
+        onState: (state) => {
           this.#state = state;
           on.state(state);
         },
-        authUrl: (url) => on.authUrl(url),
-        nodeKey: (key) => on.nodeKey(key),
-        error: (message, fatal) => on.error(message, fatal),
+        onAuthUrl: (url) => on.authUrl(url),
+        onNodeKey: (key) => on.nodeKey(key),
+        onError: (message, { fatal }) => on.error(message, fatal),
       },
     });
   }
 
-  #hostinfo(): Record<string, unknown> {
+  #hostinfo(): Hostinfo {
     const { hostname, advertiseExitNode } = this.#options;
     return {
       OS: process.platform === "darwin" ? "macOS" : process.platform,
@@ -243,11 +245,8 @@ export class Tunnel {
       const addresses = await Promise.allSettled(
         region.nodes
           .filter(({ stunPort }) => stunPort > 0)
-          .flatMap((node) =>
-            [node.ipv4 ?? node.hostName, node.ipv6]
-              .filter((host) => host !== undefined && host !== "none")
-              .map((host) => resolveHost(host, node.stunPort)),
-          ),
+          .flatMap(stunHosts)
+          .map(([host, port]) => resolveHost(host, port)),
       );
       servers.set(
         region.id,
@@ -258,11 +257,11 @@ export class Tunnel {
     if (!this.#closed) this.#driver.input((at) => this.#node.handleStunServers(servers, at));
   }
 
-  async #dial(region: RegionId, signal: AbortSignal): Promise<RelayStream> {
+  async #dial(region: RegionId, signal: AbortSignal): Promise<RelayConnection> {
     return await dialRelay({ region: this.#regionOf(region), signal });
   }
 
-  #regionOf(id: RegionId): NonNullable<ReturnType<typeof emptyDerpMap.regions.get>> {
+  #regionOf(id: RegionId): DerpRegion {
     const region = this.#netMap?.derpMap.regions.get(id);
     if (region === undefined) throw new Error(`region ${id} is not in the relay map`);
     return region;
@@ -281,14 +280,11 @@ export class Tunnel {
         );
         break;
       case "report":
-        this.#session.updateNetInfo({
-          ...netInfoOf(event.report, { osHasIpv6: undefined }),
-          ...(this.homeRegion === undefined ? {} : { PreferredDERP: this.homeRegion }),
-        });
+        this.#tellNetInfo({ ...netInfoOf(event.report, { osHasIpv6: undefined }) });
         break;
       case "home":
         log.info("home-relay", { region: event.region });
-        this.#session.updateNetInfo({ PreferredDERP: event.region });
+        this.#tellNetInfo({});
         break;
       case "measure-https":
         for (const region of event.regions) void this.#measure(region);
@@ -310,10 +306,24 @@ export class Tunnel {
     }
   }
 
+  /** The home is the engine's choice, which may be made before anything was measured. */
+  #tellNetInfo(measured: NetInfo): void {
+    const home = this.#node.homeRegion;
+    this.#netInfo = { ...this.#netInfo, ...measured, ...(home === undefined ? {} : { PreferredDERP: home }) };
+    this.#session.updateNetInfo(this.#netInfo);
+  }
+
   async #measure(id: RegionId): Promise<void> {
     const latency = await measureRelay({ region: this.#regionOf(id) }).catch(() => undefined);
     if (!this.#closed) this.#driver.input((at) => this.#node.handleHttpsLatency(id, latency, at));
   }
+}
+
+/** Where to ask a relay's STUN server: its literal addresses, or else its name. */
+function stunHosts(node: DerpNode): readonly (readonly [host: string, port: number])[] {
+  const literal = [node.ipv4, node.ipv6].filter((text) => text !== undefined && text !== "none");
+  const hosts = node.ipv4 === undefined ? [...literal, node.hostName] : literal;
+  return hosts.map((host) => [host ?? node.hostName, node.stunPort] as const);
 }
 
 function messageOf(error: unknown): string {

@@ -1,0 +1,361 @@
+/**
+ * The daemon: keeps this device in the mesh, and answers the commands over its socket.
+ *
+ * Holds what outlives `up` and `down`: the keys and preferences (in the state directory),
+ * the socket, and the one tunnel there may be.
+ */
+import { hostname as systemHostname } from "node:os";
+import type { IpPort } from "../base/address.ts";
+import { OperationError, UsageError } from "../base/errors.ts";
+import { clampPrivateKey, DiscoPrivate, KEY_LENGTH, MachinePrivate, NodePrivate } from "../base/keys.ts";
+import type { Log } from "../base/log.ts";
+import { randomBytes } from "../base/random.ts";
+import { millis } from "../base/time.ts";
+import type { ControlState } from "../core/control/client.ts";
+import type { NetMap } from "../core/control/net-map.ts";
+import type { Suite } from "../crypto/suite.ts";
+import type { LocalBackend, PingReply, PingRequest, UpEvent, UpRequest } from "../health/local-backend.ts";
+import { buildStatus } from "../health/status.ts";
+import type { BackendState, StatusJson } from "../health/status-json.ts";
+import { findTarget, shortName } from "../health/target.ts";
+import { systemCalendar } from "../io/calendar.ts";
+import { now } from "../io/clock.ts";
+import { serveLocalApi } from "../io/local-api-server.ts";
+import { createMemoryDevice } from "../io/memory-tun.ts";
+import { nodeSuite } from "../io/node-suite.ts";
+import { systemRandom } from "../io/random.ts";
+import { type DaemonState, defaultPrefs, loadDaemonState, saveDaemonState } from "../io/state-store.ts";
+import { openTun, type PacketDevice } from "../io/tun.ts";
+import { bindUdp, type UdpSocket } from "../io/udp.ts";
+import { VERSION } from "../base/version.ts";
+import { Queue } from "./event-queue.ts";
+import { Tunnel, TUNNEL_MTU } from "./tunnel.ts";
+
+export interface DaemonOptions {
+  /** UDP; 0 is any that is free. */
+  readonly port: number;
+  /** Name of the TUN device, or "memory" for none in the kernel. */
+  readonly tun: string;
+  readonly stateDir: string;
+  /** Path of the Unix socket that the commands use. */
+  readonly socket: string;
+  readonly log: Log;
+  /** Endpoints that this node offers besides those it finds. */
+  readonly endpoints?: readonly IpPort[];
+  /** Everything runs on one machine: offer loopback addresses, too. @default false */
+  readonly loopback?: boolean;
+  /** Takes the place of the UDP socket. */
+  readonly openUdp?: (port: number) => Promise<UdpSocket>;
+  /** With a server the tunnel comes up at once, unless `down` was said since. */
+  readonly loginServer: string | undefined;
+  readonly authKey: string | undefined;
+  readonly certPin: string | undefined;
+  readonly hostname: string | undefined;
+  readonly advertiseExitNode: boolean | undefined;
+}
+
+export interface Daemon {
+  readonly backend: LocalBackend;
+  close(): Promise<void>;
+}
+
+/** @throws OperationError where the state, the socket, the device or the port can not be used */
+export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  const stored = await loadDaemonState(options.stateDir);
+  const service = new DaemonService(options, stored ?? newState());
+  if (stored === undefined) await service.save();
+  const api = await serveLocalApi({ path: options.socket, backend: service, log: options.log });
+  try {
+    await service.begin(stored !== undefined);
+  } catch (error) {
+    await Promise.allSettled([service.stop(), api.close()]);
+    throw error;
+  }
+  return { backend: service, close: () => closeAll(service, api) };
+}
+
+async function closeAll(service: DaemonService, api: { close(): Promise<void> }): Promise<void> {
+  await Promise.allSettled([api.close(), service.stop()]);
+}
+
+function newState(): DaemonState {
+  return {
+    machineKey: new MachinePrivate(newPrivateKey()),
+    nodeKey: new NodePrivate(newPrivateKey()),
+    loginServer: undefined,
+    prefs: defaultPrefs,
+  };
+}
+
+function newPrivateKey(): Uint8Array {
+  return clampPrivateKey(randomBytes(systemRandom, KEY_LENGTH));
+}
+
+class DaemonService implements LocalBackend {
+  readonly #options: DaemonOptions;
+  readonly #suite: Suite = nodeSuite;
+  readonly #followers = new Set<Queue<UpEvent>>();
+  #state: DaemonState;
+  #tunnel: Tunnel | undefined;
+  #authUrl: string | undefined;
+  #lastError: string | undefined;
+  /** One change of the tunnel after the other. */
+  #changing: Promise<void> = Promise.resolve();
+
+  constructor(options: DaemonOptions, state: DaemonState) {
+    this.#options = options;
+    this.#state = state;
+  }
+
+  async save(): Promise<void> {
+    await saveDaemonState(this.#options.stateDir, this.#state);
+  }
+
+  /** Goes on where the last run ended, or with what the command line says. */
+  async begin(registeredBefore: boolean): Promise<void> {
+    const { loginServer, authKey, certPin, hostname, advertiseExitNode } = this.#options;
+    const isNew = loginServer !== undefined && loginServer !== this.#state.loginServer;
+    if (!isNew && !this.#state.prefs.wantRunning) return;
+    await this.#raise({ loginServer, authKey, certPin, hostname, advertiseExitNode }, registeredBefore);
+  }
+
+  async stop(): Promise<void> {
+    await this.#lower();
+  }
+
+  status(): StatusJson {
+    const tunnel = this.#tunnel;
+    const at = now();
+    return buildStatus({
+      version: VERSION,
+      tun: this.#options.tun !== "memory",
+      backendState: this.#backendState(),
+      haveNodeKey: this.#state.loginServer !== undefined,
+      authUrl: this.#authUrl,
+      health: this.#health(),
+      netMap: tunnel?.netMap,
+      connected: tunnel?.state === "running",
+      ownEndpoints: tunnel?.ownEndpoints ?? [],
+      homeRegion: tunnel?.homeRegion,
+      peers: tunnel?.peers() ?? [],
+      exitNode: undefined,
+      now: at,
+      wallNow: systemCalendar.now(),
+    });
+  }
+
+  async ping({ target, timeoutMs }: PingRequest): Promise<PingReply> {
+    const tunnel = this.#tunnel;
+    const netMap = tunnel?.netMap;
+    if (tunnel === undefined || netMap === undefined) return { kind: "not-running", text: this.#stateText() };
+    const found = findTarget(netMap, target);
+    if (found.kind === "no-match") return { kind: "no-match" };
+    const ip = found.ip.text;
+    if (found.kind === "local") return { kind: "local", ip };
+    const pong = await tunnel.ping(found.node.key, millis(timeoutMs));
+    if (pong === undefined) return { kind: "timeout", ip };
+    const { via, rtt } = pong;
+    return {
+      kind: "pong",
+      name: shortName(found.node, netMap.magicDnsSuffix),
+      ip,
+      via:
+        via.kind === "direct"
+          ? { kind: "direct", endpoint: via.to.text }
+          : { kind: "derp", code: netMap.derpMap.regions.get(via.region)?.code ?? String(via.region) },
+      latencyMs: rtt,
+    };
+  }
+
+  async *up(request: UpRequest): AsyncIterable<UpEvent> {
+    const events = new Queue<UpEvent>();
+    this.#followers.add(events);
+    const timer =
+      request.timeoutMs > 0 ? setTimeout(() => this.#giveUp(events), request.timeoutMs) : undefined;
+    try {
+      await this.#raise(request, true);
+      for await (const event of events) {
+        yield event;
+        if (event.kind === "running" || event.kind === "failed") return;
+      }
+    } finally {
+      clearTimeout(timer);
+      this.#followers.delete(events);
+    }
+  }
+
+  async down(): Promise<void> {
+    this.#state = { ...this.#state, prefs: { ...this.#state.prefs, wantRunning: false } };
+    await this.save();
+    await this.#lower();
+  }
+
+  async logout(): Promise<void> {
+    const tunnel = this.#tunnel;
+    if (tunnel === undefined && this.#state.loginServer !== undefined) {
+      throw new OperationError("not-up", "log out needs the coordination server: run `sallyport up` first");
+    }
+    await tunnel?.logout();
+    await this.#lower();
+    this.#state = { ...newState(), machineKey: this.#state.machineKey };
+    await this.save();
+  }
+
+  /** Takes a running tunnel down where settings change, and brings it up. */
+  #raise(request: Partial<UpRequest>, registeredBefore: boolean): Promise<void> {
+    return this.#change(async () => {
+      const { loginServer = this.#state.loginServer } = request;
+      if (loginServer === undefined) {
+        throw new UsageError("no-login-server", "no coordination server is known: give --login-server URL");
+      }
+      const former = this.#state;
+      const sameServer = former.loginServer === loginServer;
+      const prefs = {
+        wantRunning: true,
+        hostname: request.hostname ?? former.prefs.hostname,
+        advertiseExitNode: request.advertiseExitNode ?? former.prefs.advertiseExitNode,
+        certPin: request.certPin ?? (sameServer ? former.prefs.certPin : undefined),
+      };
+      this.#lastError = undefined;
+      await this.#closeTunnel();
+      await this.#openTunnel(
+        { ...former, loginServer, prefs },
+        request.authKey,
+        registeredBefore && sameServer,
+      );
+      this.#state = { ...former, loginServer, prefs };
+      await this.save();
+    });
+  }
+
+  #lower(): Promise<void> {
+    return this.#change(() => this.#closeTunnel());
+  }
+
+  #change(act: () => Promise<void>): Promise<void> {
+    const done = this.#changing.then(act);
+    this.#changing = done.catch(() => {});
+    return done;
+  }
+
+  async #closeTunnel(): Promise<void> {
+    const tunnel = this.#tunnel;
+    this.#tunnel = undefined;
+    this.#authUrl = undefined;
+    await tunnel?.close();
+  }
+
+  async #openTunnel(
+    state: DaemonState,
+    authKey: string | undefined,
+    registeredBefore: boolean,
+  ): Promise<void> {
+    const { port, log, endpoints = [], loopback = false, openUdp } = this.#options;
+    const { loginServer = "", prefs } = state;
+    const udp = await (openUdp?.(port) ?? bindUdp({ port }));
+    let device: PacketDevice | undefined;
+    try {
+      device = await this.#openDevice();
+      this.#tunnel = new Tunnel({
+        suite: this.#suite,
+        loginServer,
+        certPin: prefs.certPin,
+        authKey,
+        registeredBefore,
+        hostname: prefs.hostname ?? systemHostname(),
+        advertiseExitNode: prefs.advertiseExitNode,
+        machineKey: state.machineKey,
+        nodeKey: state.nodeKey,
+        discoKey: new DiscoPrivate(newPrivateKey()),
+        udp,
+        portIsFixed: port !== 0,
+        device,
+        explicitEndpoints: endpoints,
+        loopback,
+        log,
+        on: {
+          state: (control) => this.#followState(control),
+          authUrl: (url) => {
+            this.#authUrl = url;
+            this.#tell({ kind: "auth-url", url });
+          },
+          nodeKey: (nodeKey) => void this.#useNodeKey(nodeKey),
+          error: (message, fatal) => this.#noteError(message, fatal),
+          running: (netMap) => this.#tellRunning(netMap),
+        },
+      });
+    } catch (error) {
+      await Promise.allSettled([udp.close(), device?.close()]);
+      throw error;
+    }
+  }
+
+  async #openDevice(): Promise<PacketDevice> {
+    const { tun } = this.#options;
+    return tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu: TUNNEL_MTU });
+  }
+
+  /** The old node key has expired: the tunnel goes on under the new one. */
+  async #useNodeKey(nodeKey: NodePrivate): Promise<void> {
+    this.#state = { ...this.#state, nodeKey };
+    try {
+      await this.save();
+      await this.#raise({}, true);
+    } catch (error) {
+      this.#noteError(error instanceof Error ? error.message : String(error), true);
+    }
+  }
+
+  #followState(state: ControlState): void {
+    this.#options.log.info("control", { state });
+    if (state === "running") {
+      this.#authUrl = undefined;
+      this.#lastError = undefined;
+    }
+  }
+
+  #noteError(message: string, fatal: boolean): void {
+    this.#options.log.warn("trouble", { message });
+    this.#lastError = message;
+    this.#tell(fatal ? { kind: "failed", code: "control", message } : { kind: "warning", text: message });
+  }
+
+  #tellRunning(netMap: NetMap): void {
+    const { self, magicDnsSuffix } = netMap;
+    const ips = self.addresses.map(({ ip }) => ip.text);
+    this.#tell({ kind: "running", name: shortName(self, magicDnsSuffix), ips });
+  }
+
+  #tell(event: UpEvent): void {
+    for (const follower of this.#followers) follower.push(event);
+  }
+
+  #giveUp(follower: Queue<UpEvent>): void {
+    const why = this.#lastError === undefined ? "" : `: ${this.#lastError}`;
+    follower.push({ kind: "failed", code: "timeout", message: `the tunnel is not up in time${why}` });
+  }
+
+  #backendState(): BackendState {
+    const tunnel = this.#tunnel;
+    if (tunnel === undefined) return this.#state.loginServer === undefined ? "NeedsLogin" : "Stopped";
+    if (this.#authUrl !== undefined || tunnel.state === "needs-login" || tunnel.state === "expired")
+      return "NeedsLogin";
+    return tunnel.netMap === undefined ? "Starting" : "Running";
+  }
+
+  #stateText(): string {
+    switch (this.#backendState()) {
+      case "NeedsLogin":
+        return "Logged out.";
+      case "Stopped":
+        return "Sallyport is stopped.";
+      default:
+        return "Sallyport is starting.";
+    }
+  }
+
+  #health(): readonly string[] {
+    const problems = this.#tunnel?.health() ?? [];
+    return this.#lastError === undefined ? problems : [...problems, this.#lastError];
+  }
+}
