@@ -13,7 +13,7 @@ const HISTORY: Millis = millis(minutes(5) + seconds(5));
 const MIN_GAIN: Millis = millis(10);
 /** An old home is kept unless the new one takes less than this part of its time. */
 const CLEARLY_FASTER = 2 / 3;
-/** An old home that was not measured but sent something this recently is kept. */
+/** An old home that was not measured but sent something this recently is kept: longer ago than a report takes. */
 const HEARD_LATELY: Millis = seconds(8);
 /** Where nothing was measured, an old home that sent something within two of its keep-alives is kept. */
 const HEARD_AT_ALL: Millis = seconds(120);
@@ -23,8 +23,6 @@ export interface Measured {
   readonly latency: ReadonlyMap<RegionId, Millis>;
   /** Factors from the relay map, by which latencies are multiplied. */
   readonly scores: ReadonlyMap<RegionId, number>;
-  /** When this report began. */
-  readonly startedAt: Instant;
   /** When each region's relay last sent us anything. */
   readonly heard: ReadonlyMap<RegionId, Instant>;
 }
@@ -52,10 +50,7 @@ export class HomeRegion {
       return old !== undefined && heardWithin(HEARD_AT_ALL, old, measured, now) ? old : undefined;
     if (old === undefined || best.region === old) return best.region;
     const oldLatency = measured.latency.get(old);
-    if (oldLatency === undefined) {
-      const alive = heardWithin(HEARD_LATELY, old, measured, now) || heardDuring(old, measured);
-      return alive ? old : best.region;
-    }
+    if (oldLatency === undefined) return heardWithin(HEARD_LATELY, old, measured, now) ? old : best.region;
     const scaled = scale(old, oldLatency, measured);
     const keep = scaled - best.latency < MIN_GAIN || best.latency > scaled * CLEARLY_FASTER;
     return keep ? old : best.region;
@@ -81,9 +76,4 @@ function scale(region: RegionId, latency: number, { scores }: Measured): number 
 function heardWithin(wait: Millis, region: RegionId, { heard }: Measured, now: Instant): boolean {
   const at = heard.get(region);
   return at !== undefined && since(at, now) <= wait;
-}
-
-function heardDuring(region: RegionId, { heard, startedAt }: Measured): boolean {
-  const at = heard.get(region);
-  return at !== undefined && at >= startedAt;
 }

@@ -221,6 +221,17 @@ test.each([
   expect(world.asked.map(({ at }) => at)).toEqual([0, 100, 200]);
 });
 
+test("a full report that is dropped for another is made up for by that one", () => {
+  const world = new World({ servers: { 1: ["203.0.113.1:3478"] }, rtt: { "203.0.113.1:3478": 30 } });
+  world.check();
+  world.runToReport();
+  world.mute();
+  world.check({ full: true });
+  world.check();
+  world.runToReport();
+  expect(world.asked.map(({ at }) => at)).toEqual([0, 100, 200]);
+});
+
 test("a home that is not measured is kept while its relay is heard", () => {
   const rtt: Record<string, number> = { "203.0.113.1:3478": 10, "203.0.113.2:3478": 40 };
   const world = new World({ servers: { 1: ["203.0.113.1:3478"], 2: ["203.0.113.2:3478"] }, rtt });
@@ -248,12 +259,52 @@ test("only answers to our own probes count, each once, and those of an earlier r
 
   world.check();
   const second = netcheck.pollTransmit()?.payload ?? new Uint8Array();
+  world.wait(seconds(1));
   expect(netcheck.handleStun(from, answer(first), world.now)).toBe(true);
   expect(netcheck.pollReport()).toBeUndefined();
   expect(netcheck.handleStun(from, answer(second), world.now)).toBe(true);
   expect(netcheck.handleStun(from, answer(second), world.now)).toBe(false);
   expect(netcheck.pollReport()).toMatchObject({ udp: true });
   expect(netcheck.pollReport()).toBeUndefined();
+});
+
+test("an answer after the report is taken for ours and does not change the report", () => {
+  const world = new World({
+    servers: { 1: ["203.0.113.1:3478"], 2: ["203.0.113.2:3478"] },
+    rtt: { "203.0.113.1:3478": 30, "203.0.113.2:3478": 2000 },
+  });
+  world.check();
+  const report = world.runToReport();
+  expect([...report.regionLatency.keys(), ...report.regionV4Latency.keys()]).toEqual([nyc, nyc]);
+  expect(world.answerAll()).toEqual([true, true, true]);
+  expect([...report.regionLatency.keys(), ...report.regionV4Latency.keys()]).toEqual([nyc, nyc]);
+  expect(world.netcheck.pollReport()).toBeUndefined();
+});
+
+test("two servers at one address do not tell whether the mapping varies by address", () => {
+  const world = new World({
+    servers: { 1: ["203.0.113.1:3478"], 2: ["203.0.113.1:3479"] },
+    rtt: { "203.0.113.1:3478": 30, "203.0.113.1:3479": 30 },
+  });
+  world.check();
+  expect(world.runToReport().mappingVariesByDestIp).toBeUndefined();
+});
+
+test("HTTPS is measured where there are relays, and only where measuring is wanted", () => {
+  const world = new World({
+    servers: { 1: [], 2: [], 3: [] },
+    rtt: {},
+    https: { 1: 40, 2: 10, 3: 10 },
+    unmeasured: [fra],
+    stunOnly: [tok],
+  });
+  world.check();
+  expect(world.netcheck.pollNeedHttps()).toEqual([nyc]);
+  expect(world.netcheck.pollNeedHttps()).toBeUndefined();
+  world.netcheck.handleHttpsLatency(fra, millis(1), world.now);
+  expect(world.netcheck.pollReport()).toBeUndefined();
+  world.netcheck.handleHttpsLatency(nyc, millis(40), world.now);
+  expect(world.netcheck.pollReport()?.preferredDerp).toBe(nyc);
 });
 
 test("any bytes do not throw and change nothing", () => {
@@ -304,12 +355,13 @@ interface WorldOptions {
   /** Milliseconds by region; `undefined` fails after 10 ms, one that is not listed never ends. */
   readonly https?: Readonly<Record<string, number | undefined>>;
   readonly unmeasured?: readonly RegionId[];
+  readonly stunOnly?: readonly RegionId[];
   readonly mapped?: (to: string) => string;
 }
 
 interface Pending {
   readonly at: Instant;
-  readonly deliver: (now: Instant) => void;
+  readonly deliver: (now: Instant) => unknown;
 }
 
 /** STUN and HTTPS servers around one netcheck, and a clock that jumps. */
@@ -366,6 +418,11 @@ class World {
     throw new Error("the netcheck does not come to an end");
   }
 
+  /** Delivers what is still on its way, and returns what the machine says of it. */
+  answerAll(): readonly unknown[] {
+    return this.#pending.splice(0).map(({ at, deliver }) => deliver(at));
+  }
+
   #drain(): void {
     for (let sent = this.netcheck.pollTransmit(); sent !== undefined; sent = this.netcheck.pollTransmit()) {
       const { to, payload } = sent;
@@ -401,12 +458,12 @@ class World {
     }
   }
 
-  #later(wait: number, deliver: (now: Instant) => void): void {
+  #later(wait: number, deliver: (now: Instant) => unknown): void {
     this.#pending.push({ at: after(this.now, millis(wait)), deliver });
   }
 }
 
-function mapOf({ servers, unmeasured = [] }: WorldOptions): DerpMap {
+function mapOf({ servers, unmeasured = [], stunOnly = [] }: WorldOptions): DerpMap {
   const regions = Object.keys(servers).map((text): [RegionId, DerpRegion] => {
     const id = regionId(Number(text));
     const node = {
@@ -418,7 +475,7 @@ function mapOf({ servers, unmeasured = [] }: WorldOptions): DerpMap {
       ipv6: undefined,
       stunPort: 3478,
       derpPort: 443,
-      stunOnly: false,
+      stunOnly: stunOnly.includes(id),
       canPort80: false,
       insecureForTests: false,
     };

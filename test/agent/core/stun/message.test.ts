@@ -94,6 +94,17 @@ test.each([
   expect(decodeBindingResponse(hex(packet))).toBe("bad-attributes");
 });
 
+test.each([
+  { name: "an address cut short", packet: "010100082112a4420102030405060708090a0b0c002000040001a147" },
+  { name: "an address of no bytes", packet: "010100042112a4420102030405060708090a0b0c00200000" },
+  {
+    name: "an IPv6 address of 4 bytes",
+    packet: "0101000c2112a4420102030405060708090a0b0c0020000800020000e112a643",
+  },
+])("a response with $name has no address", ({ packet }) => {
+  expect(decodeBindingResponse(hex(packet))).toBe("no-address");
+});
+
 test("every address survives the wire", () => {
   const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
   fc.assert(
@@ -113,12 +124,22 @@ test("a request with any one bit turned is not answered as ours", () => {
   }
 });
 
-test("any bytes do not throw, with and without a header in front", () => {
+test("any attributes do not throw, nor do any bytes", () => {
+  const anyAttribute = fc
+    .tuple(fc.constantFrom("0001", "0020", "8020", "8022", "8028", "0006"), fc.uint8Array({ maxLength: 24 }))
+    .map(([type, value]) => {
+      const padding = new Uint8Array(-value.length & 3);
+      return [...hex(type), 0, value.length, ...value, ...padding];
+    });
+  const anyContent = fc.oneof(
+    fc.array(anyAttribute, { maxLength: 4 }).map((list) => list.flat()),
+    fc.array(fc.nat(255)),
+  );
   fc.assert(
-    fc.property(fc.constantFrom("0001", "0101"), fc.uint8Array({ maxLength: 60 }), (type, rest) => {
-      const length = rest.length.toString(16).padStart(4, "0");
-      const packet = Uint8Array.of(...hex(`${type}${length}2112a442`), ...txId, ...rest);
-      for (const bytes of [rest, packet]) {
+    fc.property(fc.constantFrom("0001", "0101"), anyContent, (type, content) => {
+      const length = content.length.toString(16).padStart(4, "0");
+      const packet = Uint8Array.of(...hex(`${type}${length}2112a442`), ...txId, ...content);
+      for (const bytes of [Uint8Array.from(content), packet]) {
         decodeBindingRequest(bytes);
         decodeBindingResponse(bytes);
       }
