@@ -10,10 +10,6 @@ export class IndexTable<Owner> {
     this.#random = random;
   }
 
-  get size(): number {
-    return this.#owners.size;
-  }
-
   /** Gives `owner` an index that nobody has. */
   allocate(owner: Owner): number {
     let index = this.#draw();

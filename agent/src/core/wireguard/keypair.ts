@@ -5,8 +5,8 @@
  * so pairs that no longer send go on receiving until they expire.
  */
 import { after, type Instant, type Millis, seconds } from "../../base/time.ts";
-import { type Suite, TAG_LENGTH } from "../../crypto/suite.ts";
-import { encodeTransport, type Transport, TRANSPORT_HEADER_LENGTH } from "./messages.ts";
+import type { Suite } from "../../crypto/suite.ts";
+import { encodeTransport, type Transport } from "./messages.ts";
 import type { TransportKeys } from "./noise.ts";
 import { REJECT_AFTER_MESSAGES, ReplayWindow } from "./replay.ts";
 
@@ -99,11 +99,6 @@ export class Keypair {
   toJSON(): string {
     return "[session keys]";
   }
-}
-
-/** How long the transport message around a packet of `length` bytes is. */
-export function transportLength(length: number, mtu: number): number {
-  return TRANSPORT_HEADER_LENGTH + paddedLength(length, mtu) + TAG_LENGTH;
 }
 
 /**

@@ -21,12 +21,12 @@
  */
 import { viewOf } from "../../base/bytes.ts";
 
-export const INITIATION_LENGTH = 148;
-export const RESPONSE_LENGTH = 92;
-export const COOKIE_REPLY_LENGTH = 64;
-export const TRANSPORT_HEADER_LENGTH = 16;
+const INITIATION_LENGTH = 148;
+const RESPONSE_LENGTH = 92;
+const COOKIE_REPLY_LENGTH = 64;
+const TRANSPORT_HEADER_LENGTH = 16;
 /** A transport message around nothing: a keepalive. */
-export const KEEPALIVE_LENGTH = 32;
+const KEEPALIVE_LENGTH = 32;
 export const MAC_LENGTH = 16;
 
 const Type = { initiation: 1, response: 2, cookieReply: 3, transport: 4 } as const;

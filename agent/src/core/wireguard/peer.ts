@@ -26,7 +26,7 @@ import {
   withJitter,
 } from "./timers.ts";
 
-export const NO_PRESHARED_KEY: Uint8Array = new Uint8Array(32);
+const NO_PRESHARED_KEY: Uint8Array = new Uint8Array(32);
 const NOTHING = new Uint8Array(0);
 
 /** Whom an index names: a pending handshake of `peer`, or one of its sessions. */
@@ -198,9 +198,9 @@ export class Peer {
     if (retryDue !== undefined) this.#retry(retryDue, now);
     if (this.#timers.take("newHandshake", now) !== undefined) this.#beginHandshake(now);
     if (this.#timers.take("keepalive", now) !== undefined) {
+      const again = this.#needAnotherKeepalive;
       this.#sendKeepalive(now);
-      if (this.#needAnotherKeepalive) this.#timers.set("keepalive", after(now, KEEPALIVE_TIMEOUT));
-      this.#needAnotherKeepalive = false;
+      if (again) this.#timers.set("keepalive", after(now, KEEPALIVE_TIMEOUT));
     }
     if (this.#timers.take("persistent", now) !== undefined) {
       this.#anythingPassed(now);
@@ -260,6 +260,7 @@ export class Peer {
   #transmit(transmit: WireGuardTransmit, now: Instant): void {
     this.txBytes += transmit.payload.length;
     this.#timers.clear("keepalive");
+    this.#needAnotherKeepalive = false;
     this.#anythingPassed(now);
     this.#context.output.transmits.push(transmit);
   }
@@ -373,8 +374,9 @@ export class Peer {
   /** A handshake under way is left alone: it is given up soon enough by itself. */
   #erase(): void {
     this.#release(this.#keypairs.clear());
+    if (this.#timers.isSet("retry")) return;
+    this.#forgetPending();
     this.#handshake.forgetCookie();
-    if (!this.#timers.isSet("retry")) this.#forgetPending();
   }
 
   #forgetPending(): void {

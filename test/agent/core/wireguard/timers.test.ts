@@ -63,6 +63,18 @@ test("an answer makes the keepalive needless", () => {
   expect(pair.b.sentKinds()).toEqual(["data"]);
 });
 
+test("what an answer has acknowledged is not acknowledged again later", () => {
+  const pair = new Pair().connect();
+  pair.send(pair.a, 1);
+  pair.send(pair.a, 2);
+  pair.run(seconds(5));
+  pair.send(pair.b, 3);
+  pair.run(seconds(15)).forget();
+  pair.send(pair.a, 4);
+  pair.run(minutes(1));
+  expect(pair.b.sentKinds()).toEqual(["keepalive"]);
+});
+
 test("a persistent keepalive is sent at its interval while nothing else is", () => {
   const pair = new Pair();
   pair.introduce({ persistentKeepalive: seconds(25) });
