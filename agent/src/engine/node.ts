@@ -108,7 +108,10 @@ export class Node implements Machine {
     for (const [key, peer] of this.#peers) if (!present.has(key)) this.#removePeer(peer);
     for (const node of netMap.peers) this.#updatePeer(node, now);
     if (former?.packetFilter !== netMap.packetFilter || former?.self !== netMap.self) {
-      this.#filter = compileFilter(netMap.packetFilter ?? [], { localAddresses: netMap.self.addresses });
+      this.#filter = compileFilter(netMap.packetFilter ?? [], {
+        localAddresses: netMap.self.addresses,
+        previous: this.#filter,
+      });
     }
     if (former?.derpMap !== netMap.derpMap) this.#reachability.setDerpMap(netMap.derpMap, now);
     this.#settle(now);

@@ -47,6 +47,8 @@ export interface FilterOptions {
   readonly excluded?: readonly Prefix[];
   /** Who holds which node capability, for sources such as "cap:<name>". */
   readonly capabilityHolders?: ReadonlyMap<string, readonly Prefix[]>;
+  /** The filter that this one replaces: answers to what was sent under it still come in. */
+  readonly previous?: PacketFilter | undefined;
 }
 
 export interface Decision {
@@ -79,9 +81,10 @@ export class PacketFilter {
   readonly malformedRules: number;
   readonly #rules: readonly CompiledRule[];
   readonly #local = new PrefixTable<boolean>();
-  readonly #flows = new FlowTable(FLOWS);
+  readonly #flows: FlowTable;
 
   constructor(rules: readonly FilterRuleJson[], options: FilterOptions) {
+    this.#flows = options.previous?.#flows ?? new FlowTable(FLOWS);
     const holders = options.capabilityHolders ?? new Map<string, readonly Prefix[]>();
     const compiled = rules.map((rule) => compileRule(rule, holders));
     this.#rules = compiled.filter((rule) => rule !== "malformed");
