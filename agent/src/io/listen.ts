@@ -7,20 +7,28 @@ import { codeOf } from "./system-error.ts";
 const FIRST_FREE_PORT = 1024;
 
 /**
- * Binds a TCP server; port 0 is any that is free. `host` "::" takes IPv4 too.
+ * Binds a TCP server; port 0 is any that is free. `host` "::" takes IPv4 too, and alone where there is no IPv6.
  * @throws OperationError that says what stands in the way
  */
 export async function listenTcp(server: Server, host: string, port: number): Promise<IpPort> {
-  await new Promise<void>((resolve, reject) => {
-    const failed = (error: unknown): void => reject(listenError(host, port, error));
-    server.once("error", failed);
+  try {
+    await listenOnce(server, host, port);
+  } catch (error) {
+    if (host !== "::" || codeOf(error) !== "EAFNOSUPPORT") throw listenError(host, port, error);
+    return await listenTcp(server, "0.0.0.0", port);
+  }
+  const { address, port: bound } = server.address() as AddressInfo;
+  return new IpPort(Ip.parse(address), bound);
+}
+
+function listenOnce(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
     server.listen({ host, port }, () => {
-      server.removeListener("error", failed);
+      server.removeListener("error", reject);
       resolve();
     });
   });
-  const { address, port: bound } = server.address() as AddressInfo;
-  return new IpPort(Ip.parse(address), bound);
 }
 
 function listenError(host: string, port: number, cause: unknown): OperationError {

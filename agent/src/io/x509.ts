@@ -35,9 +35,7 @@ export function encodeCertificate(
   sign: (tbs: Uint8Array) => Uint8Array,
 ): Uint8Array {
   const algorithm = sequence(oid(ALGORITHM_OID[fields.algorithm]));
-  const name = sequence(
-    der(Tag.set, sequence(oid(Oid.commonName), der(Tag.utf8String, utf8(fields.commonName)))),
-  );
+  const name = sequence(der(Tag.set, sequence(oid(Oid.commonName), directoryString(fields.commonName))));
   const tbs = sequence(
     der(Tag.version, integer(Uint8Array.of(2))),
     integer(fields.serial),
@@ -88,6 +86,7 @@ const Tag = {
   octetString: 0x04,
   oid: 0x06,
   utf8String: 0x0c,
+  printableString: 0x13,
   utcTime: 0x17,
   generalizedTime: 0x18,
   sequence: 0x30,
@@ -122,6 +121,12 @@ function lengthBytes(length: number): readonly number[] {
   if (length < 0x80) return [length];
   if (length < 0x100) return [0x81, length];
   return [0x82, length >> 8, length & 0xff];
+}
+
+/** PrintableString where the characters allow it (X.680 section 41.4), else UTF8String. */
+function directoryString(text: string): Uint8Array {
+  const isPrintable = /^[A-Za-z0-9 '()+,\-./:=?]*$/.test(text);
+  return der(isPrintable ? Tag.printableString : Tag.utf8String, utf8(text));
 }
 
 function sequence(...parts: readonly Uint8Array[]): Uint8Array {
