@@ -257,9 +257,9 @@ test("only answers to our own probes count, each once, and those of an earlier r
   expect(netcheck.handleStun(from, answer(encodeBindingRequest(new Uint8Array(12))), world.now)).toBe(false);
   expect(netcheck.handleStun(from, first, world.now)).toBe(false);
 
+  world.wait(seconds(1));
   world.check();
   const second = netcheck.pollTransmit()?.payload ?? new Uint8Array();
-  world.wait(seconds(1));
   expect(netcheck.handleStun(from, answer(first), world.now)).toBe(true);
   expect(netcheck.pollReport()).toBeUndefined();
   expect(netcheck.handleStun(from, answer(second), world.now)).toBe(true);
