@@ -45,11 +45,11 @@ const LOGOUT_EXPIRY = "1970-01-01T00:02:03Z";
 const MAX_ENDPOINTS = 100;
 
 export interface NetInfo {
-  readonly PreferredDERP?: number;
+  readonly PreferredDERP?: number | undefined;
   readonly WorkingUDP?: boolean | undefined;
   readonly WorkingIPv6?: boolean | undefined;
   readonly MappingVariesByDestIP?: boolean | undefined;
-  readonly DERPLatency?: Readonly<Record<string, number>>;
+  readonly DERPLatency?: Readonly<Record<string, number>> | undefined;
   readonly [more: string]: unknown;
 }
 

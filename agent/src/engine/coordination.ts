@@ -1,0 +1,519 @@
+/**
+ * The coordination server: who is in the network, and what each node must know of the others.
+ *
+ * Pure: HTTP, sockets, the disk and the clock are the owner's. It answers registrations and map requests, and yields
+ * messages for the map streams that are open (`pollTransmit`). A change reaches every stream as soon as the owner
+ * polls; changes between two polls go out as one message.
+ */
+import type { Prefix } from "../base/address.ts";
+import type { MachinePublic } from "../base/keys.ts";
+import type { Random } from "../base/random.ts";
+import { formatRfc3339 } from "../base/rfc3339.ts";
+import {
+  after,
+  type Calendar,
+  earliest,
+  type Instant,
+  instant,
+  type Millis,
+  millis,
+  minutes,
+  seconds,
+} from "../base/time.ts";
+import { asObject, type JsonObject } from "../core/control/json.ts";
+import type { FilterRuleJson } from "../core/control/map-response.ts";
+import { type MapRequest, MIN_CAPABILITY_VERSION, type RegisterRequest } from "../core/control/messages.ts";
+import { CoordinationAdmission } from "./coordination-admission.ts";
+import { approvedRoutes, changesJson, concernsSelf, type NodeChange, nodeJson } from "./coordination-map.ts";
+import { type AuthKeyOptions, CoordinationRegistry } from "./coordination-registry.ts";
+import type { AuthKeyRecord, CoordinationNode } from "./coordination-state.ts";
+
+/** Clients give up after 120 s of silence; the hosted service sends one about every 50 s. */
+const KEEP_ALIVE: Millis = seconds(50);
+/** headscale's: a client that reconnects at once was never gone. */
+const OFFLINE_GRACE: Millis = seconds(10);
+/** headscale's default. */
+const EPHEMERAL_GRACE: Millis = minutes(30);
+/** Everything from everyone: what a network without a policy does. */
+const ALLOW_ALL: readonly FilterRuleJson[] = [
+  { SrcIPs: ["*"], DstPorts: [{ IP: "*", Ports: { First: 0, Last: 65535 } }] },
+];
+
+export interface CoordinationOptions {
+  readonly random: Random;
+  readonly calendar: Calendar;
+  /** What the nodes' names end with, such as "lab" in "web.lab". */
+  readonly domain: string;
+  /** DERPMap in the wire's form. One set later by `setDerpMap` wins, also after a restart. */
+  readonly derpMap: JsonObject;
+  /** @default everything from everyone */
+  readonly packetFilter?: readonly FilterRuleJson[] | undefined;
+  /** Approve offered default routes of every node, or of nodes with one of these tags. @default false */
+  readonly autoApproveExitNodes?: boolean | readonly string[] | undefined;
+  /** Let everyone in who reaches the server, without an auth key. For tests and closed labs. @default false */
+  readonly admitWithoutKey?: boolean | undefined;
+  /** How long a registration lasts; tagged nodes' lasts for ever. @default for ever */
+  readonly keyLifetime?: Millis | undefined;
+  /** @default 30 minutes */
+  readonly ephemeralGrace?: Millis | undefined;
+}
+
+export type SessionId = number;
+
+export type MapAnswer =
+  | { readonly kind: "refused"; readonly status: number; readonly message: string }
+  /** A lite update: 200 and an empty body. */
+  | { readonly kind: "stored" }
+  | { readonly kind: "once"; readonly message: JsonObject }
+  /** Keep the answer open and write to it what `pollTransmit` yields for this session. */
+  | { readonly kind: "stream"; readonly session: SessionId };
+
+export interface MapTransmit {
+  readonly session: SessionId;
+  /** The same object may go to many sessions: encode it once. */
+  readonly message: JsonObject;
+}
+
+export type CoordinationEvent =
+  /** The state is to be saved. */
+  | { readonly kind: "changed" }
+  /** End this stream: the node opened another, or has to come back to be told anew. */
+  | { readonly kind: "end-session"; readonly session: SessionId };
+
+/** For `GET /nodes`: what an administrator sees of a node. */
+export interface NodeSummary {
+  readonly id: number;
+  readonly name: string;
+  readonly addresses: readonly string[];
+  readonly user: string;
+  readonly tags: readonly string[];
+  readonly online: boolean;
+  readonly expired: boolean;
+  readonly ephemeral: boolean;
+  readonly routes: readonly string[];
+  readonly lastSeen: string;
+}
+
+interface Session {
+  readonly id: SessionId;
+  readonly node: CoordinationNode;
+  /** Has it had the complete map that a stream begins with? */
+  complete: boolean;
+  keepAliveAt: Instant;
+}
+
+export class Coordination {
+  readonly #options: CoordinationOptions;
+  readonly #registry: CoordinationRegistry;
+  readonly #admission: CoordinationAdmission;
+  readonly #sessions = new Map<SessionId, Session>();
+  readonly #online = new Set<number>();
+  readonly #offlineAt = new Map<number, Instant>();
+  readonly #forgetAt = new Map<number, Instant>();
+  /** Each node as the streams have last been told of it. */
+  readonly #published = new Map<number, JsonObject>();
+  readonly #dirty = new Set<number>();
+  /** Which node carries a subnet route that several offer. */
+  #primaries = new Map<string, number>();
+  readonly #outbox: MapTransmit[] = [];
+  readonly #events: CoordinationEvent[] = [];
+  #changed = false;
+  #expiryAt: Instant | undefined;
+  #nextSession: SessionId = 1;
+  #now: Instant = instant(0);
+
+  constructor(options: CoordinationOptions) {
+    this.#options = options;
+    this.#registry = new CoordinationRegistry(options.random);
+    this.#admission = new CoordinationAdmission(this.#registry, options);
+  }
+
+  /** The answer to POST /machine/register; `machine` is whom the Noise channel has proven. */
+  handleRegister(machine: MachinePublic, request: RegisterRequest, now: Instant): JsonObject {
+    this.#now = now;
+    const { answer, touched, left } = this.#admission.register(machine, request);
+    if (touched !== undefined) this.#touch(touched);
+    if (left !== undefined) this.#leave(left);
+    return answer;
+  }
+
+  handleMapRequest(machine: MachinePublic, request: MapRequest, now: Instant): MapAnswer {
+    this.#now = now;
+    if (request.version < MIN_CAPABILITY_VERSION) {
+      const message = `this client is too old (capability version ${request.version}): update it`;
+      return { kind: "refused", status: 400, message };
+    }
+    const node = this.#registry.nodeByKey(request.nodeKey);
+    if (node === undefined || node.machine.text !== machine.text) {
+      return { kind: "refused", status: 404, message: "node not found" };
+    }
+    if (request.stream) return { kind: "stream", session: this.#openSession(node, now) };
+    this.#store(node, request);
+    if (request.omitPeers) return { kind: "stored" };
+    this.#flush();
+    return { kind: "once", message: this.#completeMap(node) };
+  }
+
+  /** The stream is gone, whoever ended it. */
+  handleSessionClosed(id: SessionId, now: Instant): void {
+    this.#now = now;
+    const session = this.#sessions.get(id);
+    if (session === undefined) return;
+    this.#sessions.delete(id);
+    if (this.#registry.node(session.node.id) === session.node) this.#becameSilent(session.node, now);
+  }
+
+  handleTimeout(now: Instant): void {
+    this.#now = now;
+    for (const session of this.#sessions.values()) {
+      if (now < session.keepAliveAt) continue;
+      session.keepAliveAt = after(now, KEEP_ALIVE);
+      this.#outbox.push({ session: session.id, message: { KeepAlive: true } });
+    }
+    for (const [id, at] of this.#offlineAt) if (now >= at) this.#goOffline(id);
+    for (const [id, at] of this.#forgetAt) {
+      const node = this.#registry.node(id);
+      if (now >= at && node !== undefined) this.#forget(node);
+    }
+    if (this.#expiryAt !== undefined && now >= this.#expiryAt) this.#expire();
+  }
+
+  pollTransmit(): MapTransmit | undefined {
+    this.#flush();
+    return this.#outbox.shift();
+  }
+
+  pollEvent(): CoordinationEvent | undefined {
+    const event = this.#events.shift();
+    if (event !== undefined || !this.#changed) return event;
+    this.#changed = false;
+    return { kind: "changed" };
+  }
+
+  pollTimeout(): Instant | undefined {
+    let at = this.#expiryAt;
+    for (const session of this.#sessions.values()) at = earliest(at, session.keepAliveAt);
+    for (const deadline of [...this.#offlineAt.values(), ...this.#forgetAt.values()])
+      at = earliest(at, deadline);
+    return at;
+  }
+
+  /** @throws OperationError when a tag is none */
+  createAuthKey(options: AuthKeyOptions): { id: string; text: string } {
+    const created = this.#registry.createAuthKey(options, this.#options.domain, this.#options.calendar.now());
+    this.#changed = true;
+    return created;
+  }
+
+  /** Takes a key made elsewhere. One that is known already stays as it is, so a used one stays used. */
+  adoptAuthKey(text: string, options: AuthKeyOptions): void {
+    this.#registry.adoptAuthKey(options, text, this.#options.domain, this.#options.calendar.now());
+    this.#changed = true;
+  }
+
+  removeAuthKey(id: string): boolean {
+    const removed = this.#registry.removeAuthKey(id);
+    this.#changed ||= removed;
+    return removed;
+  }
+
+  /** Without their hashes. */
+  listAuthKeys(): readonly Omit<AuthKeyRecord, "hash">[] {
+    return this.#registry.authKeys.map(({ hash: _hash, ...rest }) => rest);
+  }
+
+  listNodes(): readonly NodeSummary[] {
+    const users = new Map(this.#registry.users.map((user) => [user.id, user.loginName]));
+    return this.#registry.nodes.map((node) => ({
+      id: node.id,
+      name: `${node.label}.${this.#options.domain}`,
+      addresses: [node.ipv4.text, node.ipv6.text],
+      user: users.get(node.user) ?? String(node.user),
+      tags: node.tags,
+      online: this.#online.has(node.id),
+      expired: this.#admission.isExpired(node),
+      ephemeral: node.ephemeral,
+      routes: this.#routes(node).map((route) => route.text),
+      lastSeen: formatRfc3339(node.lastSeen),
+    }));
+  }
+
+  /** False when there is no such node. */
+  deleteNode(id: number, now: Instant): boolean {
+    this.#now = now;
+    const node = this.#registry.node(id);
+    if (node !== undefined) this.#forget(node);
+    return node !== undefined;
+  }
+
+  /** Ends a registration now: the node has to log in again. */
+  expireNode(id: number, now: Instant): boolean {
+    this.#now = now;
+    const node = this.#registry.node(id);
+    if (node === undefined) return false;
+    node.keyExpiry = this.#options.calendar.now();
+    this.#expire();
+    return true;
+  }
+
+  /** Replaces the routes that this node may carry, once it offers them. */
+  approveRoutes(id: number, routes: readonly Prefix[], now: Instant): boolean {
+    this.#now = now;
+    const node = this.#registry.node(id);
+    if (node === undefined) return false;
+    this.#registry.approveRoutes(node, routes);
+    this.#touch(node);
+    return true;
+  }
+
+  setDerpMap(derpMap: JsonObject): void {
+    this.#registry.derpMap = derpMap;
+    this.#changed = true;
+    for (const node of this.#registry.nodes) this.#dirty.add(node.id);
+    this.#broadcast({ DERPMap: derpMap });
+  }
+
+  setPacketFilter(rules: readonly FilterRuleJson[]): void {
+    this.#registry.packetFilter = rules.map((rule) => asObject(rule) ?? {});
+    this.#changed = true;
+    this.#broadcast({ PacketFilters: { base: rules } });
+  }
+
+  exportState(): string {
+    return this.#registry.exportState();
+  }
+
+  /** Call it before anything else. @throws ParseError, and then nothing has changed */
+  importState(text: string, now: Instant): void {
+    this.#now = now;
+    this.#registry.importState(text);
+    this.#published.clear();
+    for (const node of this.#registry.nodes) {
+      this.#dirty.add(node.id);
+      if (node.ephemeral) this.#forgetAt.set(node.id, after(now, this.#ephemeralGrace()));
+    }
+  }
+
+  #openSession(node: CoordinationNode, now: Instant): SessionId {
+    for (const old of this.#sessions.values()) if (old.node === node) this.#endSession(old);
+    const id = this.#nextSession++;
+    this.#sessions.set(id, { id, node, complete: false, keepAliveAt: after(now, KEEP_ALIVE) });
+    this.#offlineAt.delete(node.id);
+    this.#forgetAt.delete(node.id);
+    if (!this.#online.has(node.id)) {
+      this.#online.add(node.id);
+      this.#touch(node);
+    }
+    return id;
+  }
+
+  #endSession(session: Session): void {
+    this.#sessions.delete(session.id);
+    this.#events.push({ kind: "end-session", session: session.id });
+  }
+
+  /** What a node says of itself in a lite update. */
+  #store(node: CoordinationNode, request: MapRequest): void {
+    const before = JSON.stringify([node.discoKey, node.endpoints, node.cap, node.hostinfo]);
+    const hostname = node.hostinfo.Hostname;
+    node.discoKey = request.discoKey ?? node.discoKey;
+    node.endpoints = request.endpoints;
+    node.cap = request.version;
+    node.hostinfo = request.hostinfo ?? node.hostinfo;
+    if (JSON.stringify([node.discoKey, node.endpoints, node.cap, node.hostinfo]) === before) return;
+    if (node.hostinfo.Hostname !== hostname) this.#registry.relabel(node);
+    this.#touch(node);
+  }
+
+  #touch(node: CoordinationNode): void {
+    this.#dirty.add(node.id);
+    this.#changed = true;
+  }
+
+  #becameSilent(node: CoordinationNode, now: Instant): void {
+    if ([...this.#sessions.values()].some((session) => session.node === node)) return;
+    this.#offlineAt.set(node.id, after(now, OFFLINE_GRACE));
+    if (node.ephemeral) this.#forgetAt.set(node.id, after(now, this.#ephemeralGrace()));
+  }
+
+  #ephemeralGrace(): Millis {
+    return this.#options.ephemeralGrace ?? EPHEMERAL_GRACE;
+  }
+
+  #goOffline(id: number): void {
+    this.#offlineAt.delete(id);
+    this.#online.delete(id);
+    const node = this.#registry.node(id);
+    if (node === undefined) return;
+    node.lastSeen = this.#options.calendar.now();
+    this.#touch(node);
+  }
+
+  /** A node logged out: it is gone at once, for ever when it was ephemeral. */
+  #leave(node: CoordinationNode): void {
+    if (node.ephemeral) {
+      this.#forget(node);
+      return;
+    }
+    this.#endSessionsOf(node);
+    this.#goOffline(node.id);
+  }
+
+  #forget(node: CoordinationNode): void {
+    this.#endSessionsOf(node);
+    this.#registry.removeNode(node);
+    this.#online.delete(node.id);
+    this.#offlineAt.delete(node.id);
+    this.#forgetAt.delete(node.id);
+    this.#touch(node);
+  }
+
+  #endSessionsOf(node: CoordinationNode): void {
+    for (const session of this.#sessions.values()) if (session.node === node) this.#endSession(session);
+  }
+
+  /** Tells of every node whose time has run out; its own stream ends, so that it comes back and learns of it. */
+  #expire(): void {
+    this.#expiryAt = undefined;
+    for (const node of this.#registry.nodes) {
+      const known = this.#published.get(node.id)?.["Expired"] === true;
+      if (known || !this.#admission.isExpired(node)) continue;
+      this.#endSessionsOf(node);
+      this.#becameSilent(node, this.#now);
+      this.#touch(node);
+    }
+    this.#planExpiry();
+  }
+
+  #flush(): void {
+    const changes = this.#dirty.size === 0 ? [] : this.#collectChanges();
+    const wall = this.#options.calendar.now();
+    const forAll = changesJson(changes, wall);
+    const own = new Map(changes.map((change) => [change.id, change]));
+    for (const session of this.#sessions.values()) {
+      if (!session.complete) {
+        session.complete = true;
+        this.#send(session, this.#completeMap(session.node));
+      } else if (changes.length > 0 && !this.#admission.isExpired(session.node)) {
+        const mine = own.get(session.node.id);
+        const message = mine === undefined ? forAll : this.#changesFor(mine, changes);
+        if (Object.keys(message).length > 0) this.#send(session, this.#withProfiles(message));
+      }
+    }
+    if (changes.length > 0) this.#planExpiry();
+  }
+
+  #collectChanges(): readonly NodeChange[] {
+    this.#choosePrimaries();
+    const changes: NodeChange[] = [];
+    for (const id of this.#dirty) {
+      const node = this.#registry.node(id);
+      const before = this.#published.get(id);
+      const now = node === undefined ? undefined : this.#nodeJson(node);
+      if (now === undefined) this.#published.delete(id);
+      else this.#published.set(id, now);
+      changes.push({ id, before, after: now });
+    }
+    this.#dirty.clear();
+    return changes;
+  }
+
+  /** A node never stands in its own list of peers; what it must hear of itself is `Node`. */
+  #changesFor(mine: NodeChange, changes: readonly NodeChange[]): JsonObject {
+    const others = changesJson(
+      changes.filter((change) => change !== mine),
+      this.#options.calendar.now(),
+    );
+    return concernsSelf(mine) ? { Node: mine.after, ...others } : others;
+  }
+
+  #completeMap(node: CoordinationNode): JsonObject {
+    const peers = this.#admission.isExpired(node)
+      ? []
+      : [...this.#published].filter(([id]) => id !== node.id).sort(([a], [b]) => a - b);
+    return {
+      Node: this.#published.get(node.id),
+      DERPMap: this.#derpMap(),
+      ...(peers.length === 0 ? {} : { Peers: peers.map(([, peer]) => peer) }),
+      Domain: this.#options.domain,
+      PacketFilters: { base: this.#registry.packetFilter ?? this.#options.packetFilter ?? ALLOW_ALL },
+      UserProfiles: this.#registry.users.map(profileJson),
+      Debug: { DisableLogTail: true },
+      ControlTime: formatRfc3339(this.#options.calendar.now()),
+    };
+  }
+
+  /** A peer that is new may belong to a user that is new. */
+  #withProfiles(message: JsonObject): JsonObject {
+    if (message["PeersChanged"] === undefined) return message;
+    return { ...message, UserProfiles: this.#registry.users.map(profileJson) };
+  }
+
+  #broadcast(message: JsonObject): void {
+    this.#flush();
+    for (const session of this.#sessions.values()) if (session.complete) this.#send(session, message);
+  }
+
+  #send(session: Session, message: JsonObject): void {
+    session.keepAliveAt = after(this.#now, KEEP_ALIVE);
+    this.#outbox.push({ session: session.id, message });
+  }
+
+  #nodeJson(node: CoordinationNode): JsonObject {
+    const routes = this.#routes(node);
+    const regions = asObject(this.#derpMap()["Regions"]) ?? {};
+    return nodeJson(node, {
+      domain: this.#options.domain,
+      online: this.#online.has(node.id),
+      expired: this.#admission.isExpired(node),
+      routes,
+      primaryRoutes: routes.filter((route) => this.#primaries.get(route.text) === node.id),
+      hasRegion: (region) => regions[String(region)] !== undefined,
+    });
+  }
+
+  #derpMap(): JsonObject {
+    return this.#registry.derpMap ?? this.#options.derpMap;
+  }
+
+  #routes(node: CoordinationNode): readonly Prefix[] {
+    const auto = this.#options.autoApproveExitNodes ?? false;
+    const mayExit = typeof auto === "boolean" ? auto : node.tags.some((tag) => auto.includes(tag));
+    const approved = new Set(node.approvedRoutes.map((route) => route.text));
+    return approvedRoutes(node, (route) => approved.has(route.text) || (route.isDefault && mayExit));
+  }
+
+  /** Who carries a route keeps it while online; otherwise the first online one, otherwise the first. */
+  #choosePrimaries(): void {
+    const carriers = new Map<string, number[]>();
+    for (const node of this.#registry.nodes) {
+      for (const route of this.#routes(node)) {
+        if (!route.isDefault) carriers.set(route.text, [...(carriers.get(route.text) ?? []), node.id]);
+      }
+    }
+    const chosen = new Map<string, number>();
+    for (const [route, ids] of carriers) {
+      const previous = this.#primaries.get(route);
+      const online = ids.filter((id) => this.#online.has(id));
+      const candidates = online.length > 0 ? online : ids;
+      const id = candidates.find((candidate) => candidate === previous) ?? candidates[0];
+      if (id === undefined) continue;
+      chosen.set(route, id);
+      if (previous !== undefined && previous !== id) this.#dirty.add(previous).add(id);
+    }
+    this.#primaries = chosen;
+  }
+
+  #planExpiry(): void {
+    const wall = this.#options.calendar.now();
+    this.#expiryAt = undefined;
+    for (const { keyExpiry } of this.#registry.nodes) {
+      if (keyExpiry === undefined || keyExpiry <= wall) continue;
+      this.#expiryAt = earliest(this.#expiryAt, after(this.#now, millis(keyExpiry - wall)));
+    }
+  }
+}
+
+function profileJson(user: { readonly id: number; readonly loginName: string }): JsonObject {
+  return { ID: user.id, LoginName: user.loginName, DisplayName: user.loginName };
+}
