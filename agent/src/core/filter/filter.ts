@@ -84,7 +84,7 @@ export class PacketFilter {
   readonly #flows: FlowTable;
 
   constructor(rules: readonly FilterRuleJson[], options: FilterOptions) {
-    this.#flows = options.previous?.#flows ?? new FlowTable(FLOWS);
+    this.#flows = options.previous === undefined ? new FlowTable(FLOWS) : options.previous.#flows;
     const holders = options.capabilityHolders ?? new Map<string, readonly Prefix[]>();
     const compiled = rules.map((rule) => compileRule(rule, holders));
     this.#rules = compiled.filter((rule) => rule !== "malformed");
