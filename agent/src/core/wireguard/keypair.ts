@@ -4,6 +4,7 @@
  * A pair is always replaced before it ends, and packets of the older one are still under way then:
  * so pairs that no longer send go on receiving until they expire.
  */
+import { viewOf } from "../../base/bytes.ts";
 import { after, type Instant, type Millis, seconds } from "../../base/time.ts";
 import type { Suite } from "../../crypto/suite.ts";
 import { encodeTransport, type Transport } from "./messages.ts";
@@ -44,6 +45,9 @@ export class Keypair {
   readonly #keys: TransportKeys;
   readonly #remoteIndex: number;
   readonly #replay: ReplayWindow;
+  /** Four zero bytes, then the counter. One for all packets: no primitive keeps it. */
+  readonly #nonce = new Uint8Array(12);
+  readonly #nonceView = viewOf(this.#nonce);
   #counter: bigint;
 
   constructor(options: KeypairOptions) {
@@ -76,7 +80,7 @@ export class Keypair {
   /** A whole transport message. Ask `canSend` first. `mtu`: padding never makes the packet longer than this. */
   seal(packet: Uint8Array, mtu: number): Uint8Array {
     const counter = this.#counter++;
-    const sealed = this.#suite.aeadSeal(this.#keys.send, nonceOf(counter), pad(packet, mtu));
+    const sealed = this.#suite.aeadSeal(this.#keys.send, this.#nonceOf(counter), pad(packet, mtu));
     return encodeTransport({ receiver: this.#remoteIndex, counter, sealed });
   }
 
@@ -84,7 +88,7 @@ export class Keypair {
   open(message: Transport, now: Instant): Uint8Array | Refusal {
     if (now >= this.expiresAt) return "expired";
     if (!this.#replay.isFresh(message.counter)) return "replay";
-    const packet = this.#suite.aeadOpen(this.#keys.receive, nonceOf(message.counter), message.sealed);
+    const packet = this.#suite.aeadOpen(this.#keys.receive, this.#nonceOf(message.counter), message.sealed);
     if (packet === undefined) return "unauthenticated";
     this.#replay.mark(message.counter);
     return packet;
@@ -98,6 +102,11 @@ export class Keypair {
 
   toJSON(): string {
     return "[session keys]";
+  }
+
+  #nonceOf(counter: bigint): Uint8Array {
+    this.#nonceView.setBigUint64(4, counter, true);
+    return this.#nonce;
   }
 }
 
@@ -181,13 +190,6 @@ export class Keypairs {
   #all(): Keypair[] {
     return [this.#current, this.#next, ...this.#previous].filter((keypair) => keypair !== undefined);
   }
-}
-
-/** Four zero bytes, then the counter. */
-function nonceOf(counter: bigint): Uint8Array {
-  const nonce = new Uint8Array(12);
-  new DataView(nonce.buffer).setBigUint64(4, counter, true);
-  return nonce;
 }
 
 function pad(packet: Uint8Array, mtu: number): Uint8Array {
