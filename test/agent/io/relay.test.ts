@@ -125,7 +125,9 @@ test.each([{ fastStart: true }, { fastStart: false }])(
     a.send(b.key, Uint8Array.of(1, 2, 3));
     expect(await b.next("packet")).toMatchObject({ from: a.key, packet: Uint8Array.of(1, 2, 3) });
     b.send(a.key, new Uint8Array(65_536).fill(7));
-    expect((await a.next("packet")).packet).toEqual(new Uint8Array(65_536).fill(7));
+    const { packet } = await a.next("packet");
+    expect(packet.length).toBe(65_536);
+    expect(packet.every((byte) => byte === 7)).toBe(true);
 
     b.connection.close();
     expect(await a.next("peer-gone")).toMatchObject({ peer: b.key, reason: 0 });
@@ -212,8 +214,8 @@ describe("who answers is checked:", () => {
 test("the next node is tried where the first does not answer", async () => {
   const relay = await start();
   const good = relay.region.nodes.map((node) => ({ ...node, name: "900b" }));
-  const dead = { ...withNode(relay.region, { derpPort: 1, name: "900a" }).nodes };
-  const region = { ...relay.region, nodes: [...Object.values(dead), ...good] };
+  const dead = withNode(relay.region, { derpPort: 1, name: "900a" }).nodes;
+  const region = { ...relay.region, nodes: [...dead, ...good] };
   await (await Client.join({ region })).next("ready");
 });
 
