@@ -10,7 +10,7 @@ export function replyLine(reply: PingReply): string | undefined {
     case "timeout":
       return `ping "${reply.ip}" timed out`;
     case "local":
-      return `${reply.ip} is local Tailscale IP`;
+      return `${reply.ip} is local Sallyport IP`;
     case "not-running":
       return reply.text;
     case "no-match":

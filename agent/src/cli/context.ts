@@ -1,0 +1,89 @@
+/** What a command may touch: it gets all of it from `main`, so that a test can stand in for the terminal. */
+import type { Calendar } from "../base/time.ts";
+import type { LogLevel } from "../io/logger.ts";
+import type { Listen } from "../io/config.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface Sink {
+  write(text: string): unknown;
+}
+
+export interface Stdio {
+  readonly stdin: AsyncIterable<unknown>;
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+  /** Aborted by Ctrl-C or SIGTERM. */
+  readonly interrupt: AbortSignal;
+}
+
+export interface CommandContext {
+  readonly env: Environment;
+  readonly stdio: Stdio;
+  readonly roles: Roles;
+  readonly calendar: Calendar;
+  /** Returns early when interrupted. */
+  readonly sleep: (ms: number, interrupt: AbortSignal) => Promise<void>;
+  /** 0 done, 1 failed, 2 misused, 130 interrupted. */
+  exitCode: number;
+}
+
+/** Starts the long-running roles. `main` brings the real ones. */
+export interface Roles {
+  daemon(options: DaemonSettings): Promise<RunningRole>;
+  relay(options: RelaySettings): Promise<RunningRole>;
+  control(options: ControlSettings): Promise<RunningRole>;
+}
+
+export interface RunningRole {
+  close(): Promise<void>;
+}
+
+export interface DaemonSettings {
+  readonly stateDir: string;
+  readonly socket: string;
+  readonly logLevel: LogLevel;
+  readonly port: number;
+  /** The name of a TUN device, or "memory". */
+  readonly tun: string;
+  readonly loginServer: string | undefined;
+  readonly authKey: string | undefined;
+  readonly certPin: string | undefined;
+  readonly hostname: string | undefined;
+  readonly advertiseExitNode: boolean | undefined;
+}
+
+export interface RelaySettings {
+  readonly stateDir: string;
+  readonly logLevel: LogLevel;
+  readonly listen: Listen;
+  readonly stunPort: number;
+  readonly hostname: string | undefined;
+  readonly regionId: number;
+  readonly regionCode: string;
+  readonly regionName: string | undefined;
+  /** PEM. Both or none: then it makes a self-signed certificate. */
+  readonly certFile: string | undefined;
+  readonly keyFile: string | undefined;
+  readonly address: string | undefined;
+}
+
+export interface ControlSettings {
+  readonly stateDir: string;
+  readonly socket: string;
+  readonly logLevel: LogLevel;
+  readonly listen: Listen;
+  readonly hostname: string | undefined;
+  readonly domain: string | undefined;
+  /** A file with the relay map. */
+  readonly derpMap: string | undefined;
+  /** PEM. Both or none: then it makes a self-signed certificate. */
+  readonly certFile: string | undefined;
+  readonly keyFile: string | undefined;
+  /** Where the first auth key is written. */
+  readonly authKeyFile: string | undefined;
+}
+
+export function printLines(sink: Sink, lines: readonly string[]): void {
+  for (const line of lines) sink.write(`${line}\n`);
+}

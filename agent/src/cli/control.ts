@@ -1,0 +1,44 @@
+import type { Command } from "commander";
+import { controlSettings, DEFAULT_CONTROL_SOCKET, DEFAULT_STATE_DIR } from "../io/config.ts";
+import type { CommandContext, ControlSettings } from "./context.ts";
+import { authKeyCommand } from "./control-auth-key.ts";
+import { controlNodesCommand } from "./control-nodes.ts";
+import { configOption, type FlagValues, newCommand, settingsOf } from "./options.ts";
+import { runRole } from "./run-role.ts";
+
+export function controlCommand(context: CommandContext): Command {
+  return newCommand("control", "run a coordination server in the foreground")
+    .option("--listen <address>", "TCP address for TLS (default :443)")
+    .option("--hostname <name>", "DNS name by which nodes reach it")
+    .option("--domain <suffix>", "what the nodes' names end with")
+    .option(
+      "--derp-map <file>",
+      `relay map (default ${DEFAULT_STATE_DIR}/derp-map.json, which a relay writes)`,
+    )
+    .option("--cert-file <file>", "certificate chain (PEM; default a self-signed one)")
+    .option("--key-file <file>", "private key of the certificate (PEM)")
+    .option("--auth-key-file <file>", "write a first auth key here, once")
+    .option("--state-dir <directory>", `the network's state (default ${DEFAULT_STATE_DIR})`)
+    .option("--socket <path>", `Unix socket for the commands (default ${DEFAULT_CONTROL_SOCKET})`)
+    .option("--log-level <level>", "debug, info, warn or error (default info)")
+    .addOption(configOption())
+    .addCommand(authKeyCommand(context))
+    .addCommand(controlNodesCommand(context))
+    .action(async (flags: FlagValues) => {
+      const options = await readControlSettings(flags, context);
+      context.exitCode = await runRole(context.roles.control(options), context);
+    });
+}
+
+const DEFAULT_PORT = 443;
+
+async function readControlSettings(flags: FlagValues, context: CommandContext): Promise<ControlSettings> {
+  const values = await settingsOf(controlSettings, flags, context, "control");
+  return {
+    ...values,
+    stateDir: values.stateDir ?? DEFAULT_STATE_DIR,
+    socket: values.socket ?? DEFAULT_CONTROL_SOCKET,
+    logLevel: values.logLevel ?? "info",
+    listen: values.listen ?? { host: undefined, port: DEFAULT_PORT },
+  };
+}

@@ -1,0 +1,43 @@
+import type { Command } from "commander";
+import { daemonSettings, DEFAULT_SOCKET, DEFAULT_STATE_DIR } from "../io/config.ts";
+import { readAuthKey } from "./auth-key.ts";
+import type { CommandContext, DaemonSettings } from "./context.ts";
+import { configOption, type FlagValues, newCommand, settingsOf } from "./options.ts";
+import { runRole } from "./run-role.ts";
+
+export function daemonCommand(context: CommandContext): Command {
+  return newCommand("daemon", "run the tunnel in the foreground")
+    .option("--port <port>", "UDP port of the tunnel (default 41641)")
+    .option("--tun <name>", "TUN device, or memory for none (default sallyport0)")
+    .option("--state-dir <directory>", `keys and state (default ${DEFAULT_STATE_DIR})`)
+    .option("--socket <path>", `Unix socket for the commands (default ${DEFAULT_SOCKET})`)
+    .option("--login-server <url>", "coordination server; with an auth key the tunnel comes up at once")
+    .option("--auth-key <source>", "read the auth key from - (standard input) or file:PATH")
+    .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>")
+    .option("--hostname <name>", "this node's name in the network")
+    .option("--advertise-exit-node", "offer to carry the traffic of others")
+    .option("--no-advertise-exit-node", "take the offer back")
+    .option("--log-level <level>", "debug, info, warn or error (default info)")
+    .addOption(configOption())
+    .action(async (flags: FlagValues) => {
+      const options = await readDaemonSettings(flags, context);
+      context.exitCode = await runRole(context.roles.daemon(options), context);
+    });
+}
+
+/** Stock tailscaled's packages use it too, so firewalls are often open for it. */
+const DEFAULT_PORT = 41_641;
+const DEFAULT_TUN = "sallyport0";
+
+async function readDaemonSettings(flags: FlagValues, context: CommandContext): Promise<DaemonSettings> {
+  const { authKey, ...values } = await settingsOf(daemonSettings, flags, context, "daemon");
+  return {
+    ...values,
+    stateDir: values.stateDir ?? DEFAULT_STATE_DIR,
+    socket: values.socket ?? DEFAULT_SOCKET,
+    logLevel: values.logLevel ?? "info",
+    port: values.port ?? DEFAULT_PORT,
+    tun: values.tun ?? DEFAULT_TUN,
+    authKey: await readAuthKey(authKey, context.stdio),
+  };
+}

@@ -1,0 +1,87 @@
+import type { Command } from "commander";
+import { type Millis, seconds } from "../base/time.ts";
+import type { UpEvent } from "../health/local-backend.ts";
+import { commonSettings, daemonSettings, DEFAULT_SOCKET } from "../io/config.ts";
+import { LocalApiClient } from "../io/local-api-client.ts";
+import { readAuthKey } from "./auth-key.ts";
+import { type CommandContext, printLines } from "./context.ts";
+import {
+  configOption,
+  durationOption,
+  type FlagValues,
+  newCommand,
+  settingsOf,
+  socketOption,
+} from "./options.ts";
+import { authUrlLines } from "./up-text.ts";
+
+export function upCommand(context: CommandContext): Command {
+  return newCommand("up", "bring the tunnel up; what is not given stays as it was")
+    .option("--login-server <url>", "coordination server")
+    .option("--auth-key <source>", "read the auth key from - (standard input) or file:PATH")
+    .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>")
+    .option("--hostname <name>", "this node's name in the network")
+    .option("--advertise-exit-node", "offer to carry the traffic of others")
+    .option("--no-advertise-exit-node", "take the offer back")
+    .addOption(durationOption("--timeout", "how long to wait, 0 for without end").default(seconds(30), "30s"))
+    .addOption(socketOption())
+    .addOption(configOption())
+    .action(async (flags: FlagValues & { readonly timeout: Millis }) => {
+      context.exitCode = await up(flags, flags.timeout, context);
+    });
+}
+
+/** What `up` takes of the daemon's settings. */
+const upSettings = {
+  socket: commonSettings.socket,
+  loginServer: daemonSettings.loginServer,
+  authKey: daemonSettings.authKey,
+  certPin: daemonSettings.certPin,
+  hostname: daemonSettings.hostname,
+  advertiseExitNode: daemonSettings.advertiseExitNode,
+};
+
+const INTERRUPTED = 130;
+
+async function up(flags: FlagValues, timeoutMs: Millis, context: CommandContext): Promise<number> {
+  const { interrupt, stderr } = context.stdio;
+  const { socket, authKey, ...settings } = await settingsOf(upSettings, flags, context, "daemon");
+  const request = { ...settings, authKey: await readAuthKey(authKey, context.stdio), timeoutMs };
+  const progress = new UpProgress(context);
+  try {
+    for await (const event of new LocalApiClient(socket ?? DEFAULT_SOCKET).up(request, interrupt)) {
+      progress.handle(event);
+    }
+  } catch (error) {
+    if (!interrupt.aborted) throw error;
+    stderr.write("interrupted: the daemon goes on trying; `sallyport status` shows how it goes\n");
+    return INTERRUPTED;
+  }
+  return progress.exitCode;
+}
+
+class UpProgress {
+  readonly #context: CommandContext;
+  #askedToLogIn = false;
+  exitCode = 1;
+
+  constructor(context: CommandContext) {
+    this.#context = context;
+  }
+
+  handle(event: UpEvent): void {
+    const { stdout, stderr } = this.#context.stdio;
+    switch (event.kind) {
+      case "auth-url":
+        this.#askedToLogIn = true;
+        return printLines(stderr, authUrlLines(event.url));
+      case "warning":
+        return printLines(stdout, [`Warning: ${event.text}`]);
+      case "running":
+        this.exitCode = 0;
+        return this.#askedToLogIn ? printLines(stderr, ["Success."]) : undefined;
+      case "failed":
+        return printLines(stderr, [event.message]);
+    }
+  }
+}

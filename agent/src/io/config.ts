@@ -1,0 +1,261 @@
+/** The settings of the roles, and the file /etc/sallyport/agent.json that may hold them. */
+import { z } from "zod";
+import { OperationError, UsageError } from "../base/errors.ts";
+import { logLevels } from "./logger.ts";
+import { type Setting, type Settings, problemOf } from "./settings.ts";
+import { readStateFile } from "./state-store.ts";
+
+export const DEFAULT_CONFIG_PATH = "/etc/sallyport/agent.json";
+export const DEFAULT_STATE_DIR = "/var/lib/sallyport";
+export const DEFAULT_SOCKET = "/run/sallyport/agent.sock";
+export const DEFAULT_CONTROL_SOCKET = "/run/sallyport/control.sock";
+
+/** Where a server listens; without a host on every address of this machine. */
+export interface Listen {
+  readonly host: string | undefined;
+  readonly port: number;
+}
+
+/** Where a secret is read from. Only a variable may hold it itself. */
+export type SecretSource =
+  | { readonly kind: "stdin" }
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "literal"; readonly secret: string };
+
+const CERT_REMEDY = "a file with the certificate chain (PEM)";
+const KEY_REMEDY = "a file with the certificate's private key (PEM)";
+
+export const commonSettings = {
+  stateDir: text("--state-dir", "SALLYPORT_STATE_DIR", "the directory that keeps keys and state"),
+  socket: text("--socket", "SALLYPORT_SOCKET", "the path of the Unix socket for the commands"),
+  logLevel: {
+    flag: "--log-level",
+    variable: "SALLYPORT_LOG_LEVEL",
+    schema: z.enum(logLevels),
+    remedy: logLevels.join(", "),
+  },
+} satisfies Settings;
+
+export const daemonSettings = {
+  ...commonSettings,
+  port: port("--port", "SALLYPORT_PORT"),
+  tun: text("--tun", "SALLYPORT_TUN", "the name of the TUN device, or memory for none"),
+  loginServer: loginServer(),
+  authKey: authKey(),
+  certPin: {
+    flag: "--cert-pin",
+    variable: "SALLYPORT_CERT_PIN",
+    schema: z.string().regex(/^sha256-raw:[0-9a-f]{64}$/),
+    remedy: "sha256-raw: and the 64 hex digits of the SHA-256 of the server's certificate",
+  },
+  hostname: hostname("--hostname", "SALLYPORT_HOSTNAME"),
+  advertiseExitNode: {
+    flag: "--advertise-exit-node",
+    variable: "SALLYPORT_ADVERTISE_EXIT_NODE",
+    schema: z.union([z.boolean(), z.enum(["true", "false"]).transform((value) => value === "true")]),
+    remedy: "true or false",
+  },
+} satisfies Settings;
+
+export const relaySettings = {
+  stateDir: text("--state-dir", "SALLYPORT_RELAY_STATE_DIR", "the directory that keeps key and certificate"),
+  logLevel: commonSettings.logLevel,
+  listen: listen("SALLYPORT_RELAY_LISTEN"),
+  stunPort: port("--stun-port", "SALLYPORT_RELAY_STUN_PORT"),
+  hostname: serverName("SALLYPORT_RELAY_HOSTNAME"),
+  regionId: {
+    flag: "--region-id",
+    variable: "SALLYPORT_RELAY_REGION_ID",
+    schema: wholeNumber(1, 65_535),
+    remedy: "a number from 1 to 65535; 900 to 999 are for own relays",
+  },
+  regionCode: {
+    flag: "--region-code",
+    variable: "SALLYPORT_RELAY_REGION_CODE",
+    schema: z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/),
+    remedy: "a short name such as nyc: lower-case letters, digits and hyphens",
+  },
+  regionName: text("--region-name", "SALLYPORT_RELAY_REGION_NAME", "a name for people, such as New York"),
+  certFile: text("--cert-file", "SALLYPORT_RELAY_CERT_FILE", CERT_REMEDY),
+  keyFile: text("--key-file", "SALLYPORT_RELAY_KEY_FILE", KEY_REMEDY),
+  address: {
+    flag: "--address",
+    variable: "SALLYPORT_RELAY_ADDRESS",
+    schema: z.union([z.ipv4(), z.ipv6()]),
+    remedy: "the IP address by which clients reach this relay",
+  },
+} satisfies Settings;
+
+export const controlSettings = {
+  stateDir: text(
+    "--state-dir",
+    "SALLYPORT_CONTROL_STATE_DIR",
+    "the directory that keeps the network's state",
+  ),
+  socket: text(
+    "--socket",
+    "SALLYPORT_CONTROL_SOCKET",
+    "the path of the Unix socket for `sallyport control` commands",
+  ),
+  logLevel: commonSettings.logLevel,
+  listen: listen("SALLYPORT_CONTROL_LISTEN"),
+  hostname: serverName("SALLYPORT_CONTROL_HOSTNAME"),
+  derpMap: text("--derp-map", "SALLYPORT_CONTROL_DERP_MAP", "a JSON file with the relay map"),
+  authKeyFile: text("--auth-key-file", "SALLYPORT_CONTROL_AUTH_KEY_FILE", "a file for the first auth key"),
+  certFile: text("--cert-file", "SALLYPORT_CONTROL_CERT_FILE", CERT_REMEDY),
+  keyFile: text("--key-file", "SALLYPORT_CONTROL_KEY_FILE", KEY_REMEDY),
+  domain: {
+    flag: "--domain",
+    variable: "SALLYPORT_CONTROL_DOMAIN",
+    schema: z.string().regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/),
+    remedy: "the suffix of the nodes' names, such as mesh.example.com",
+  },
+} satisfies Settings;
+
+/** The file as a whole; the daemon's settings are its top level. Unknown keys are refused. */
+export const agentConfigSchema = z.strictObject({
+  ...schemasOf(daemonSettings),
+  relay: z.strictObject(schemasOf(relaySettings)).optional(),
+  control: z.strictObject(schemasOf(controlSettings)).optional(),
+});
+
+export interface ConfigFile {
+  readonly path: string;
+  readonly daemon: Readonly<Record<string, unknown>>;
+  readonly relay: Readonly<Record<string, unknown>>;
+  readonly control: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Reads the file; mistakes in it are added to `problems`.
+ * @param path the default file may be missing, one that was asked for may not
+ * @throws OperationError when it can not be read
+ */
+export async function readConfigFile(path: string | undefined, problems: string[]): Promise<ConfigFile> {
+  const at = path ?? DEFAULT_CONFIG_PATH;
+  const found = await readStateFile(at);
+  if (found === undefined && path !== undefined) {
+    throw new OperationError("config-missing", `${at} is not there: create it or leave --config out`);
+  }
+  const json = found === undefined ? {} : parseJson(at, found);
+  const checked = agentConfigSchema.safeParse(json);
+  if (!checked.success) problems.push(...checked.error.issues.flatMap((issue) => explain(issue, at, json)));
+  const { relay, control, ...daemon } = isRecord(json) ? json : {};
+  return { path: at, daemon, relay: isRecord(relay) ? relay : {}, control: isRecord(control) ? control : {} };
+}
+
+function parseJson(path: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UsageError("config-not-json", `${path} is not JSON: correct it, for example with jq . ${path}`);
+  }
+}
+
+function explain(issue: z.core.$ZodIssue, path: string, json: unknown): readonly string[] {
+  const place = issue.path.map(String);
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map((key) => {
+      const known = Object.keys(sectionAt(place)).join(", ");
+      return `"${[...place, key].join(".")}" in ${path} is no setting: remove it; there are ${known}`;
+    });
+  }
+  const name = place.at(-1) ?? "";
+  const setting = sectionAt(place.slice(0, -1))[name];
+  if (setting === undefined)
+    return [`${name === "" ? path : `"${name}" in ${path}`} is not an object: write {…}`];
+  return [problemOf(`"${place.join(".")}" in ${path}`, valueAt(json, place), setting)];
+}
+
+function sectionAt(place: readonly string[]): Settings {
+  if (place.length === 0) return daemonSettings;
+  return place[0] === "relay" ? relaySettings : controlSettings;
+}
+
+function valueAt(json: unknown, place: readonly string[]): unknown {
+  return place.reduce<unknown>((value, key) => (isRecord(value) ? value[key] : undefined), json);
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function schemasOf<S extends Settings>(settings: S): Readonly<Record<keyof S & string, z.ZodOptional>> {
+  const schemas = Object.entries(settings).map(([name, { schema }]) => [name, schema.optional()]);
+  return Object.fromEntries(schemas) as Record<keyof S & string, z.ZodOptional>;
+}
+
+function text(flag: string, variable: string, remedy: string): Setting<string> {
+  return { flag, variable, schema: z.string().min(1), remedy };
+}
+
+function port(flag: string, variable: string): Setting<number> {
+  return { flag, variable, schema: wholeNumber(1, 65_535), remedy: "a port from 1 to 65535" };
+}
+
+function wholeNumber(min: number, max: number): z.ZodType<number> {
+  const digits = z
+    .string()
+    .regex(/^\d{1,9}$/)
+    .transform(Number);
+  return z.union([z.number(), digits]).pipe(z.int().min(min).max(max));
+}
+
+function listen(variable: string): Setting<Listen> {
+  const schema = z
+    .string()
+    .regex(/^(\[[0-9a-fA-F:.]+\]|[\w.-]*):\d{1,5}$/)
+    .transform((value): Listen => {
+      const colon = value.lastIndexOf(":");
+      const host = value.slice(0, colon).replace(/^\[|\]$/g, "");
+      return { host: host === "" ? undefined : host, port: Number(value.slice(colon + 1)) };
+    })
+    .refine((value) => value.port >= 1 && value.port <= 65_535);
+  return { flag: "--listen", variable, schema, remedy: "ADDRESS:PORT or :PORT, with a port from 1 to 65535" };
+}
+
+function hostname(flag: string, variable: string): Setting<string> {
+  const schema = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i);
+  return {
+    flag,
+    variable,
+    schema,
+    remedy: "1 to 63 letters, digits and hyphens, a hyphen neither first nor last",
+  };
+}
+
+function serverName(variable: string): Setting<string> {
+  const schema = z.string().regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/i);
+  return { flag: "--hostname", variable, schema, remedy: "the DNS name by which clients reach this server" };
+}
+
+function loginServer(): Setting<string> {
+  const schema = z.string().regex(/^https?:\/\/[^\s'"`\\@?#]+$/);
+  return {
+    flag: "--login-server",
+    variable: "SALLYPORT_LOGIN_SERVER",
+    schema,
+    remedy: "the coordination server as https://ADDRESS, without user, password or query",
+  };
+}
+
+function authKey(): Setting<SecretSource> {
+  const elsewhere = z
+    .string()
+    .regex(/^(-|file:.+)$/)
+    .transform((value): SecretSource => {
+      return value === "-" ? { kind: "stdin" } : { kind: "file", path: value.slice("file:".length) };
+    });
+  const literal = z
+    .string()
+    .min(1)
+    .transform((secret): SecretSource => ({ kind: "literal", secret }));
+  return {
+    flag: "--auth-key",
+    variable: "SALLYPORT_AUTH_KEY",
+    schema: elsewhere,
+    variableSchema: z.union([elsewhere, literal]),
+    remedy: "- for standard input or file:PATH, so that no list of processes shows the key",
+    secret: true,
+  };
+}

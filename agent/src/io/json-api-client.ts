@@ -1,0 +1,94 @@
+/** Asks a process on this machine over its Unix socket, as `json-api-server.ts` answers. */
+import { type IncomingMessage, request as httpRequest } from "node:http";
+import { OperationError } from "../base/errors.ts";
+import { type Millis, seconds } from "../base/time.ts";
+import { codeOf } from "./system-error.ts";
+
+export interface Question {
+  readonly method: "GET" | "POST";
+  readonly path: string;
+  readonly body?: unknown;
+  /** After so much silence the process counts as stuck; 0 waits for ever. @default 10 s */
+  readonly within?: Millis;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Its methods throw OperationError: nobody is there, or does not answer, or says what is wrong. */
+export class JsonApiClient {
+  readonly #socket: string;
+  readonly #role: string;
+
+  /** @param role who serves the socket, as in `sallyport daemon`; for errors */
+  constructor(socket: string, role: string) {
+    this.#socket = socket;
+    this.#role = role;
+  }
+
+  async ask(question: Question): Promise<unknown> {
+    return JSON.parse(await textOf(await this.#send(question)));
+  }
+
+  async *askLines(question: Question): AsyncGenerator<unknown> {
+    for await (const line of linesOf(await this.#send(question))) yield JSON.parse(line);
+  }
+
+  #send({ method, path, body, within = ANSWER_WITHIN, signal }: Question): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const options = { socketPath: this.#socket, method, path, timeout: within, agent: false };
+      const request = httpRequest(signal === undefined ? options : { ...options, signal });
+      request.once("timeout", () => request.destroy(this.#silent(within)));
+      request.once("error", (error) => reject(this.#refusal(error)));
+      request.once("response", (response) => {
+        if (response.statusCode === 200) return resolve(response);
+        textOf(response).then((text) => reject(errorFrom(text)), reject);
+      });
+      request.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+  }
+
+  #silent(within: Millis): OperationError {
+    const wait = `${within / 1000} s`;
+    const message = `the ${this.#role} on ${this.#socket} has not answered for ${wait}: restart it`;
+    return new OperationError("no-answer", message);
+  }
+
+  #refusal(error: Error): OperationError {
+    if (error instanceof OperationError) return error;
+    const code = codeOf(error);
+    if (code === "EACCES" || code === "EPERM") {
+      const remedy = `run the command as the user who runs the ${this.#role}, such as with sudo`;
+      return new OperationError("no-permission", `no permission to use ${this.#socket}: ${remedy}`);
+    }
+    if (code === "ENOENT" || code === "ECONNREFUSED") {
+      const remedy = `start it with \`sallyport ${this.#role}\`, or give --socket the path it listens on`;
+      return new OperationError("not-running", `no ${this.#role} is running on ${this.#socket}: ${remedy}`);
+    }
+    const message = `lost the ${this.#role} on ${this.#socket} (${code}): its log says why`;
+    return new OperationError("connection-lost", message, { cause: error });
+  }
+}
+
+/** How long a process may take to answer what it knows. */
+export const ANSWER_WITHIN: Millis = seconds(10);
+
+async function textOf(response: IncomingMessage): Promise<string> {
+  let text = "";
+  response.setEncoding("utf8");
+  for await (const chunk of response) text += String(chunk);
+  return text;
+}
+
+async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
+  let rest = "";
+  response.setEncoding("utf8");
+  for await (const chunk of response) {
+    const lines = (rest + String(chunk)).split("\n");
+    rest = lines.pop() ?? "";
+    yield* lines.filter((line) => line !== "");
+  }
+}
+
+function errorFrom(text: string): OperationError {
+  const { code, message } = JSON.parse(text) as { code: string; message: string };
+  return new OperationError(code, message);
+}

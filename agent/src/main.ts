@@ -1,0 +1,159 @@
+/**
+ * Sallyport's one program: the commands, and the roles that run for long.
+ *
+ * This is where everything is joined. As a script it runs the command line; imported it offers the roles.
+ */
+import { realpathSync } from "node:fs";
+import { hostname as systemHostname } from "node:os";
+import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Ip } from "./base/address.ts";
+import { UsageError } from "./base/errors.ts";
+import type { Calendar } from "./base/time.ts";
+import type { CommandContext, Environment, Roles, Stdio } from "./cli/context.ts";
+import { report, runProgram } from "./cli/program.ts";
+import { type JsonObject, parseJson } from "./core/control/json.ts";
+import { checkDerpMap } from "./io/control-admin.ts";
+import { systemCalendar } from "./io/calendar.ts";
+import { createLogger } from "./io/logger.ts";
+import { readStateFile, writeFileAtomic } from "./io/state-store.ts";
+import type { ControlRole, ControlRoleOptions } from "./roles/control.ts";
+import type { Daemon, DaemonOptions } from "./roles/daemon.ts";
+import type { Relay, RelayOptions } from "./roles/relay.ts";
+
+/** What a test replaces. */
+export interface MainParts {
+  readonly roles?: Roles;
+  readonly calendar?: Calendar;
+  readonly sleep?: CommandContext["sleep"];
+}
+
+/** Runs one command. `argv` begins after the script's name. Returns the exit code; never throws. */
+export async function main(
+  argv: readonly string[],
+  env: Environment,
+  stdio: Stdio,
+  parts: MainParts = {},
+): Promise<number> {
+  return await runProgram(argv, {
+    env,
+    stdio,
+    roles: parts.roles ?? systemRoles,
+    calendar: parts.calendar ?? systemCalendar,
+    sleep: parts.sleep ?? sleep,
+    exitCode: 0,
+  });
+}
+
+/** Loads a role only when it is started: `sallyport status` needs none of them. */
+const systemRoles: Roles = {
+  async daemon({ logLevel, ...settings }) {
+    return await startDaemon({ ...settings, log: createLogger({ level: logLevel }) });
+  },
+  async relay({ logLevel, listen, address, hostname, ...settings }) {
+    const log = createLogger({ level: logLevel });
+    const relay = await startRelay({
+      ...settings,
+      listen: { host: listen.host ?? ANY_ADDRESS, port: listen.port },
+      hostname: hostname ?? address ?? systemHostname(),
+      addresses: address === undefined ? [] : [Ip.parse(address)],
+      log,
+    });
+    const path = join(settings.stateDir, RELAY_MAP);
+    const map = { Regions: { [settings.regionId]: relay.derpMapRegion } };
+    await writeFileAtomic(path, `${JSON.stringify(map, undefined, 2)}\n`);
+    log.info("relay-map-written", { path });
+    return relay;
+  },
+  async control({ logLevel, listen, derpMap, certFile, keyFile, ...settings }) {
+    return await startControl({
+      ...settings,
+      listen: { host: listen.host ?? ANY_ADDRESS, port: listen.port },
+      derpMap: await readRelayMap(derpMap ?? join(settings.stateDir, RELAY_MAP)),
+      certificate: certificateOf(certFile, keyFile),
+      log: createLogger({ level: logLevel }),
+    });
+  },
+};
+
+/** Written by the relay, read by the coordination server of the same machine. */
+const RELAY_MAP = "derp-map.json";
+
+async function readRelayMap(path: string): Promise<JsonObject> {
+  const text = await readStateFile(path);
+  if (text === undefined) {
+    throw new UsageError(
+      "no-derp-map",
+      `${path} is not there: give --derp-map FILE, or start \`sallyport relay\` first`,
+    );
+  }
+  return checkDerpMap(parseJson(text), path);
+}
+
+function certificateOf(
+  certFile: string | undefined,
+  keyFile: string | undefined,
+): ControlRoleOptions["certificate"] {
+  if (certFile !== undefined && keyFile !== undefined) return { certFile, keyFile };
+  if (certFile === keyFile) return undefined;
+  throw new UsageError("control-certificate", "give --cert-file and --key-file together, or neither of them");
+}
+
+/** Both families. */
+const ANY_ADDRESS = "::";
+
+export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  return (await import("./roles/daemon.ts")).startDaemon(options);
+}
+
+export async function startRelay(options: RelayOptions): Promise<Relay> {
+  return (await import("./roles/relay.ts")).startRelay(options);
+}
+
+export async function startControl(options: ControlRoleOptions): Promise<ControlRole> {
+  return (await import("./roles/control.ts")).startControl(options);
+}
+
+async function sleep(ms: number, interrupt: AbortSignal): Promise<void> {
+  await wait(ms, undefined, { signal: interrupt }).catch(() => {});
+}
+
+/** Ctrl-C and SIGTERM ask for an orderly end; a second one does not wait for it. */
+function interruptOf(emitter: NodeJS.Process): AbortSignal {
+  const controller = new AbortController();
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (controller.signal.aborted) emitter.exit(INTERRUPTED);
+    controller.abort(signal);
+  };
+  emitter.on("SIGINT", onSignal);
+  emitter.on("SIGTERM", onSignal);
+  return controller.signal;
+}
+
+/** 128 + SIGINT, as shells report it. */
+const INTERRUPTED = 130;
+
+function isScript(): boolean {
+  const script = process.argv[1];
+  if (script === undefined) return false;
+  try {
+    return realpathSync(script) === realpathSync(fileURLToPath(import.meta.url));
+  } catch {
+    return false;
+  }
+}
+
+async function runScript(): Promise<void> {
+  const { env, stdin, stdout, stderr } = process;
+  const fail = (error: unknown): void => process.exit(report(error, env, stderr));
+  process.on("uncaughtException", fail);
+  process.on("unhandledRejection", fail);
+  // The reader may have gone, as in `sallyport status | head -1`.
+  stdout.on("error", () => process.exit(0));
+  const interrupt = interruptOf(process);
+  const code = await main(process.argv.slice(2), env, { stdin, stdout, stderr, interrupt });
+  stdout.write("", () => process.exit(code));
+}
+
+if (isScript()) void runScript();
