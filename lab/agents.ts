@@ -4,17 +4,10 @@ import { join } from "node:path";
 import { OperationError, UsageError } from "../agent/src/base/errors.ts";
 import type { Lab } from "./lab.ts";
 import type { LabProcess } from "./processes.ts";
-import type { NodeSettings } from "./node-settings.ts";
 
 const BUNDLE = "sallyport.mjs";
 const START_TIMEOUT_MS = 15_000;
 const COMMAND_TIMEOUT_MS = 60_000;
-
-export interface DaemonOptions {
-  readonly hostname: string;
-  readonly port: number;
-  readonly advertiseExitNode: boolean;
-}
 
 export class Agents {
   readonly #lab: Lab;
@@ -33,44 +26,42 @@ export class Agents {
     cpSync(bundleFolder, this.#bundle, { recursive: true });
   }
 
-  /** @returns the file with the relay map that has this region */
+  /** @returns the file with the relay map that has this relay */
   async startRelay(): Promise<string> {
     const { relay } = this.#lab.topology.cast;
-    const state = this.#stateFolder(relay.namespace);
-    const map = join(state, "derp-region.json");
-    const relayProcess = this.#start(relay.namespace, "relay", [
+    const map = join(this.#stateFolder(relay.namespace), "derp-map.json");
+    const started = this.#start(relay.namespace, "relay", {}, [
       ...["--listen", "0.0.0.0:443", "--stun-port", "3478"],
       ...["--hostname", relay.ip.text, "--address", relay.ip.text],
-      ...["--region-id", "900", "--region-code", relay.code, "--state-dir", state],
+      ...["--region-id", "900", "--region-code", relay.code],
     ]);
-    await relayProcess.readyFile(map, START_TIMEOUT_MS);
+    await started.readyFile(map, START_TIMEOUT_MS);
     return map;
   }
 
   async startControl(derpMap: string): Promise<void> {
-    const { control } = this.#lab.topology.cast;
-    const state = this.#stateFolder(control.namespace);
-    const server = this.#start(control.namespace, "control", [
-      ...["--listen", "0.0.0.0:443", "--hostname", control.ip.text],
-      ...["--derp-map", derpMap, "--state-dir", state],
-    ]);
-    this.#loginServer = `https://${control.ip.text}`;
-    this.#certPin = await server.ready("naming its certificate", START_TIMEOUT_MS, () =>
-      findPin(server.lines, state),
-    );
+    const { namespace, ip } = this.#lab.topology.cast.control;
     this.#authKeyFile = join(this.#lab.folder, "auth-key");
-    const key = await this.#createAuthKey(control.namespace, state);
-    writeFileSync(this.#authKeyFile, `${key}\n`, { mode: 0o600 });
+    const server = this.#start(namespace, "control", {}, [
+      ...["--listen", "0.0.0.0:443", "--hostname", ip.text, "--derp-map", derpMap],
+      ...["--socket", this.#socket(namespace), "--auth-key-file", this.#authKeyFile],
+    ]);
+    const pin = join(this.#stateFolder(namespace), "cert-pin");
+    await server.readyFile(pin, START_TIMEOUT_MS);
+    this.#loginServer = `https://${ip.text}`;
+    this.#certPin = readFileSync(pin, "utf8").trim();
   }
 
-  /** Returns when the daemon is registered. */
-  async startDaemon(namespace: string, options: DaemonOptions | NodeSettings): Promise<void> {
-    const daemon = this.#start(namespace, "daemon", [
-      ...["--port", String(options.port), "--tun", "sallyport0"],
-      ...["--state-dir", this.#stateFolder(namespace), "--socket", this.#socket(namespace)],
+  /**
+   * Returns when the daemon is registered.
+   *
+   * @param config the agent.json that it finds on its machine
+   */
+  async startDaemon(namespace: string, hostname: string, config: object): Promise<void> {
+    const daemon = this.#start(namespace, "daemon", config, [
+      ...["--tun", "sallyport0", "--socket", this.#socket(namespace), "--hostname", hostname],
       ...["--login-server", this.#loginServer, "--cert-pin", this.#certPin],
-      ...["--auth-key", `file:${this.#authKeyFile}`, "--hostname", options.hostname],
-      ...(options.advertiseExitNode ? ["--advertise-exit-node"] : []),
+      ...["--auth-key", `file:${this.#authKeyFile}`],
     ]);
     await daemon.readyFile(this.#socket(namespace), START_TIMEOUT_MS);
     await this.#untilRunning(namespace, daemon);
@@ -85,7 +76,7 @@ export class Agents {
     const [command = "", ...rest] = args;
     const options = {
       name: `${namespace}-${command}`,
-      command: this.#command([command, "--socket", this.#socket(namespace), ...rest]),
+      command: this.#command([command, ...this.#commandFlags(namespace), ...rest]),
       ...(onLine === undefined ? {} : { onLine }),
     };
     const { code, lines } = await this.#lab.run(namespace, options, COMMAND_TIMEOUT_MS);
@@ -109,23 +100,28 @@ export class Agents {
     }
   }
 
-  async #createAuthKey(namespace: string, state: string): Promise<string> {
-    const command = this.#command(["control", "auth-key", "create", "--reusable", "--state-dir", state]);
-    const { code, lines } = await this.#lab.run(namespace, { name: "auth-key", command }, COMMAND_TIMEOUT_MS);
-    const key = lines.find((line) => /^\S{16,}$/.test(line.trim()))?.trim();
-    if (code === 0 && key !== undefined) return key;
-    throw new OperationError("lab-auth-key", `the coordination server made no auth key: ${lines.join(" ")}`);
-  }
-
-  #start(namespace: string, role: string, args: readonly string[]): LabProcess {
+  /** With a configuration file of its own: what lies in /etc/sallyport is not the lab's. */
+  #start(namespace: string, role: string, config: object, args: readonly string[]): LabProcess {
+    const state = this.#stateFolder(namespace);
+    const file = join(state, "agent.json");
+    writeFileSync(file, JSON.stringify(config, undefined, 2));
     return this.#lab.start(namespace, {
       name: `${namespace}-${role}`,
-      command: this.#command([role, ...args]),
+      command: this.#command([role, "--config", file, "--state-dir", state, ...args]),
     });
   }
 
   #command(args: readonly string[]): string[] {
     return [process.execPath, join(this.#bundle, BUNDLE), ...args];
+  }
+
+  #commandFlags(namespace: string): string[] {
+    return [
+      "--config",
+      join(this.#stateFolder(namespace), "agent.json"),
+      "--socket",
+      this.#socket(namespace),
+    ];
   }
 
   #stateFolder(namespace: string): string {
@@ -160,11 +156,4 @@ function parseStatus(text: string): StatusJson | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** The hash that clients pin the server's certificate by: printed, or kept in its state folder. */
-function findPin(lines: readonly string[], state: string): string | undefined {
-  const kept = join(state, "cert-pin");
-  const texts = existsSync(kept) ? [...lines, readFileSync(kept, "utf8")] : lines;
-  return texts.flatMap((text) => /sha256-raw:[0-9a-f]{64}/.exec(text) ?? []).at(0);
 }

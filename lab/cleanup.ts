@@ -3,7 +3,7 @@
  * and by what /proc shows, not by what the lab remembers, so it works as well after `kill -9`; doing it twice does no harm.
  */
 import { spawn } from "node:child_process";
-import { readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
 import { deleteRecord, isAlive, LAB_VARIABLE, listRecords, readRecord, type LabRecord } from "./record.ts";
 import { run, sleep } from "./system.ts";
 
@@ -87,7 +87,7 @@ async function killAll(record: LabRecord): Promise<void> {
 }
 
 async function removeNamespaces(names: readonly string[]): Promise<void> {
-  const present = names.filter((name) => namespaceInode(name).length > 0 || isFile(name));
+  const present = names.filter((name) => existsSync(`${NETNS_FOLDER}/${name}`));
   if (present.length === 0) return;
   const batch = present.map((name) => `netns del ${name}\n`).join("");
   await run("ip", ["-force", "-batch", "-"], { input: batch }).catch(() => "");
@@ -101,10 +101,6 @@ function namespaceInode(name: string): number[] {
   } catch {
     return [];
   }
-}
-
-function isFile(name: string): boolean {
-  return readdirSync(NETNS_FOLDER).includes(name);
 }
 
 function carries(pid: number, mark: Buffer): boolean {

@@ -9,7 +9,7 @@ import { buildNamespaces, namespaceName } from "./namespaces.ts";
 import { Processes, type LabProcess, type StartOptions } from "./processes.ts";
 import { defaultRunFolder, identify, recordFile, writeRecord, type LabRecord } from "./record.ts";
 import { run } from "./system.ts";
-import type { Topology } from "./topology.ts";
+import type { Network, Topology } from "./topology.ts";
 
 export interface LabOptions {
   /** The command that runs this program again. */
@@ -22,16 +22,16 @@ export interface LabOptions {
 
 type InLab = Omit<StartOptions, "namespace">;
 
-export class Lab {
+export class Lab<Plan extends Network = Topology> {
   readonly id: string;
-  readonly topology: Topology;
+  readonly topology: Plan;
   readonly processes: Processes;
   readonly #record: LabRecord;
   readonly #recordFile: string;
   #closing: Promise<void> | undefined;
 
   /** Writes down what there will be before anything is there, and after somebody watches over it. */
-  private constructor(topology: Topology, runFolder: string, self: readonly string[]) {
+  private constructor(topology: Plan, runFolder: string, self: readonly string[]) {
     const owner = identify(process.pid);
     if (owner === undefined) throw new InternalError("lab-owner", "the lab can not find itself in /proc");
     this.id = randomBytes(3).toString("hex");
@@ -50,7 +50,7 @@ export class Lab {
   }
 
   /** Removes what former labs left, then builds. When that fails nothing stays behind. @throws OperationError */
-  static async open(topology: Topology, options: LabOptions): Promise<Lab> {
+  static async open<Plan extends Network>(topology: Plan, options: LabOptions): Promise<Lab<Plan>> {
     const missing = await whatIsMissing();
     if (missing !== undefined)
       throw new OperationError("lab-unavailable", `no lab can be built here: ${missing}`);

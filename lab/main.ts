@@ -5,7 +5,7 @@
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { Ip } from "../agent/src/base/address.ts";
-import { SallyportError, UsageError } from "../agent/src/base/errors.ts";
+import { ParseError, SallyportError, UsageError } from "../agent/src/base/errors.ts";
 import { watch } from "./cleanup.ts";
 import { parseDelayLine, runDelayLines } from "./delay-line.ts";
 import { demo, type DemoOptions } from "./demo.ts";
@@ -138,6 +138,6 @@ main(process.argv.slice(2)).then(
     process.stderr.write(
       `lab: ${known ? error.message : error instanceof Error ? error.stack : String(error)}\n`,
     );
-    process.exitCode = error instanceof UsageError ? 2 : 1;
+    process.exitCode = error instanceof UsageError || error instanceof ParseError ? 2 : 1;
   },
 );

@@ -4,7 +4,7 @@ import { formatDelayLine } from "./delay-line.ts";
 import type { LabProcess, Processes } from "./processes.ts";
 import { LAB_VARIABLE } from "./record.ts";
 import { run } from "./system.ts";
-import type { LinkSpec, NamespaceSpec, Topology } from "./topology.ts";
+import type { LinkSpec, NamespaceSpec, Network } from "./topology.ts";
 
 export interface BuildOptions {
   readonly labId: string;
@@ -17,7 +17,7 @@ export interface BuildOptions {
 export const namespaceName = (labId: string, name: string): string => `sp-${labId}-${name}`;
 
 /** @throws OperationError with what `ip` or `nft` said */
-export async function buildNamespaces(topology: Topology, options: BuildOptions): Promise<void> {
+export async function buildNamespaces(topology: Network, options: BuildOptions): Promise<void> {
   const slow = topology.links.filter((link) => link.delayMs > 0);
   const fast = topology.links.filter((link) => link.delayMs === 0);
   const lines = slow.length === 0 ? undefined : startDelayLines(slow, options);

@@ -6,7 +6,8 @@ export interface NodeSettings {
   readonly hostname: string;
   /** UDP. */
   readonly port: number;
-  readonly advertiseExitNode: boolean;
+  /** The agent.json that the user data writes. */
+  readonly config: Readonly<Record<string, unknown>>;
 }
 
 /** @throws UsageError when the user data doesn't write the agent's configuration */
@@ -20,7 +21,7 @@ export function readNodeSettings(instance: CloudInstance): NodeSettings {
   return {
     hostname: typeof hostname === "string" ? hostname : nameFromTag(instance),
     port,
-    advertiseExitNode: config["advertiseExitNode"] === true,
+    config,
   };
 }
 

@@ -41,7 +41,7 @@ export class Processes {
       cwd: options.cwd ?? this.#logFolder,
       // A session of its own: Ctrl-C in the terminal is for the lab, which stops the others in order.
       detached: true,
-      env: { ...process.env, ...options.env, [LAB_VARIABLE]: this.#labId },
+      env: { ...withoutSettings(process.env), ...options.env, [LAB_VARIABLE]: this.#labId },
       stdio: ["ignore", "pipe", "pipe"],
     });
     const started = new LabProcess(options, child, log);
@@ -99,8 +99,8 @@ export class LabProcess {
     this.exited = new Promise((resolve) => {
       const end = (exit: Exit): void => {
         this.#exit = exit;
-        file.end();
-        resolve(exit);
+        // What it said last is in the log by then.
+        file.on("close", () => resolve(exit)).end();
       };
       child.on("error", (error) => {
         takeLine(error.message);
@@ -152,6 +152,11 @@ export class LabProcess {
 }
 
 const POLL_MS = 10;
+
+/** The user's own SALLYPORT_* variables would change the agents of the lab. */
+function withoutSettings(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => !name.startsWith("SALLYPORT_")));
+}
 
 async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;

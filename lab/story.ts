@@ -44,7 +44,6 @@ export async function tellStory(options: StoryOptions): Promise<readonly ClientO
   return outcomes;
 }
 
-const CLIENT_PORT = 41641;
 const HTTP_PORT = 8080;
 const NAT_TEXT = { easy: "an easy NAT", hard: "a hard NAT", "udp-blocked": "a NAT that blocks UDP" } as const;
 
@@ -58,16 +57,13 @@ async function startAll({ lab, agents, node, self, say }: StoryOptions): Promise
   };
   const derpMap = await timed(`relay ${cast.relay.code} at ${cast.relay.ip.text}`, agents.startRelay());
   await timed(`coordination server at ${cast.control.ip.text}`, agents.startControl(derpMap));
-  const exitNode = agents.startDaemon(cast.exitNode.namespace, node);
+  const exitNode = agents.startDaemon(cast.exitNode.namespace, node.hostname, node.config);
   await timed(
     `${node.hostname}, udp/${node.port}, public ${cast.exitNode.publicIp?.text ?? "address: none"}`,
     exitNode,
   );
   const clients = cast.clients.map(({ namespace, nat }) =>
-    timed(
-      `${namespace} behind ${NAT_TEXT[nat]}`,
-      agents.startDaemon(namespace, { hostname: namespace, port: CLIENT_PORT, advertiseExitNode: false }),
-    ),
+    timed(`${namespace} behind ${NAT_TEXT[nat]}`, agents.startDaemon(namespace, namespace, {})),
   );
   const web = lab.start(cast.exitNode.namespace, {
     name: "web-server",

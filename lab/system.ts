@@ -17,17 +17,18 @@ export function run(command: string, args: readonly string[], options: RunOption
       cwd: options.cwd ?? process.cwd(),
       env: options.env ?? process.env,
       stdio: "pipe",
-      timeout: options.timeoutMs ?? 10_000,
-      killSignal: "SIGKILL",
     });
+    const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 10_000);
     let [out, complaint] = ["", ""];
     child.stdout.setEncoding("utf8").on("data", (text: string) => (out += text));
     child.stderr.setEncoding("utf8").on("data", (text: string) => (complaint += text));
     child.on("error", (cause: NodeJS.ErrnoException) => {
+      clearTimeout(timer);
       const missing = cause.code === "ENOENT" ? `${command} is not installed` : cause.message;
       reject(new OperationError("lab-command", `can not run ${command}: ${missing}`, { cause }));
     });
     child.on("close", (code, signal) => {
+      clearTimeout(timer);
       if (code === 0) resolve(out);
       else
         reject(

@@ -14,9 +14,13 @@ import { UsageError } from "../agent/src/base/errors.ts";
 import type { CloudInstance, CloudModel } from "./cloud-model.ts";
 import { natRules, vpcRules, type Attachment, type NatKind } from "./firewall.ts";
 
-export interface Topology {
+/** What it takes to build a lab, whoever plays in it. */
+export interface Network {
   readonly namespaces: readonly NamespaceSpec[];
   readonly links: readonly LinkSpec[];
+}
+
+export interface Topology extends Network {
   readonly cast: Cast;
 }
 

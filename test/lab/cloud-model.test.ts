@@ -31,12 +31,12 @@ test("the agent's port and name come from the stack", () => {
   expect(custom && readNodeSettings(custom)).toEqual({
     hostname: "tor",
     port: 50000,
-    advertiseExitNode: true,
+    config: { port: 50000, hostname: "tor", advertiseExitNode: true },
   });
   expect(node && readNodeSettings(node)).toEqual({
     hostname: "exit-node",
     port: 41641,
-    advertiseExitNode: true,
+    config: { port: 41641, advertiseExitNode: true },
   });
 });
 

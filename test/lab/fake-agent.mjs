@@ -13,21 +13,16 @@ if (args[0] === failing) {
   say(`the ${failing} fails, as it should in this test`);
   process.exit(1);
 }
-switch (args.slice(0, 2).join(" ")) {
-  case "control auth-key":
-    say("0123456789abcdef0123456789abcdef");
-    break;
-  default:
-    play(args[0]);
-}
+play(args[0]);
 
 function play(role) {
   switch (role) {
     case "relay":
-      writeFileSync(join(option("--state-dir"), "derp-region.json"), "{}");
+      writeFileSync(join(option("--state-dir"), "derp-map.json"), "{}");
       return forever();
     case "control":
-      say(`certificate sha256-raw:${"ab".repeat(32)}`);
+      writeFileSync(join(option("--state-dir"), "cert-pin"), `sha256-raw:${"ab".repeat(32)}`);
+      writeFileSync(option("--auth-key-file"), "key");
       return forever();
     case "daemon":
       mkdirSync(option("--state-dir"), { recursive: true });
