@@ -1,6 +1,7 @@
 /** All commands as one program, and what is said when it is misused or fails. */
 import { type Command, CommanderError } from "commander";
 import { InternalError, ParseError, SallyportError, UsageError } from "../base/errors.ts";
+import { VERSION } from "../base/version.ts";
 import type { CommandContext, Environment, Sink } from "./context.ts";
 import { controlCommand } from "./control.ts";
 import { daemonCommand } from "./daemon.ts";
@@ -54,6 +55,7 @@ const SWITCHES = /^--(until-direct|peers|self|active|header|json|verbose|adverti
 
 function newProgram(context: CommandContext): Command {
   const program = newCommand("sallyport", "Direct connections to machines in the cloud.")
+    .version(VERSION, "--version", "print the version")
     .addCommand(statusCommand(context))
     .addCommand(pingCommand(context))
     .addCommand(upCommand(context))
@@ -92,6 +94,7 @@ function misuseText(error: CommanderError, program: Command, args: readonly stri
   const text = error.message
     .replace(/^error: /, "")
     .replace(/'(--?[^'=]+)=[^']*'/, "'$1'")
+    .replace(/\.$/, "")
     .replaceAll("\n", " ");
   return text.includes("Did you mean") ? text : `${text}: see \`${pathOf(program, args)} --help\``;
 }
