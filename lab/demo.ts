@@ -8,7 +8,7 @@ import { drawTopology } from "./drawing.ts";
 import { tellStory } from "./story.ts";
 import { readStackFile, STACK, synthesizeStack } from "./synthesis.ts";
 import { TerraformDocument } from "./terraform.ts";
-import { planTopology } from "./topology.ts";
+import { planTopology, type Topology } from "./topology.ts";
 
 export interface DemoOptions {
   /** The stack's cdk.tf.json; undefined synthesizes exit-node-stack. */
@@ -72,7 +72,7 @@ interface Stack {
 const ENDINGS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 async function openWithSignals(
-  topology: Parameters<typeof Lab.open>[0],
+  topology: Topology,
   { self }: DemoOptions,
   say: (line: string) => void,
 ): Promise<Lab> {
