@@ -15,7 +15,7 @@ export interface ExitNodeProps {
    */
   readonly port?: number;
   /**
-   * Whether anyone may send to that port. Closed, most connections stay on the relay: for testing that.
+   * Whether the tunnel may be reached directly. If not, every connection stays on the relay: for testing that.
    * @default true
    */
   readonly openTunnelPort?: boolean;

@@ -12,12 +12,15 @@ export interface TunnelFirewallProps {
    */
   readonly port?: number;
   /**
-   * Whether anyone may send to that port. Closed, most connections stay on the relay: for testing that.
+   * Whether the tunnel may be reached directly. If not, no UDP comes in and none but STUN goes out, and every connection
+   * stays on the relay: for testing that. (Closing the way in alone is not enough: a security group lets answers in, so
+   * peers behind an easy NAT would still get through by sending at the same time.)
    * @default true
    */
   readonly openTunnelPort?: boolean;
 }
 
+const STUN_PORT = 3478;
 const ANYWHERE = [
   { family: "Ipv4", source: { cidrIpv4: "0.0.0.0/0" } },
   { family: "Ipv6", source: { cidrIpv6: "::/0" } },
@@ -42,8 +45,9 @@ export class TunnelFirewall extends Construct {
       tags: { Name: this.node.path },
     });
     this.securityGroupId = group.id;
+    const isOpen = props.openTunnelPort ?? true;
     for (const { family, source } of ANYWHERE) {
-      if (props.openTunnelPort ?? true) {
+      if (isOpen) {
         new VpcSecurityGroupIngressRule(this, `Tunnel${family}`, {
           securityGroupId: group.id,
           description: "Tunnel: WireGuard, discovery and STUN",
@@ -55,10 +59,10 @@ export class TunnelFirewall extends Construct {
       }
       new VpcSecurityGroupEgressRule(this, `UdpOut${family}`, {
         securityGroupId: group.id,
-        description: "Tunnel to peers at any port, STUN, exit traffic over UDP",
+        description: isOpen ? "Tunnel to peers at any port, STUN, exit traffic over UDP" : "STUN",
         ipProtocol: "udp",
-        fromPort: 0,
-        toPort: 65535,
+        fromPort: isOpen ? 0 : STUN_PORT,
+        toPort: isOpen ? 65535 : STUN_PORT,
         ...source,
       });
       new VpcSecurityGroupEgressRule(this, `HttpsOut${family}`, {
