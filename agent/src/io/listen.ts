@@ -1,7 +1,13 @@
-import type { AddressInfo, Server } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
 import { Ip, IpPort } from "../base/address.ts";
 import { OperationError } from "../base/errors.ts";
 import { codeOf } from "./system-error.ts";
+
+export interface TcpListener {
+  readonly address: IpPort;
+  /** Stops listening and ends every connection, also those in a handshake or upgraded to something else. */
+  close(): Promise<void>;
+}
 
 /** Ports below this are for root, or for CAP_NET_BIND_SERVICE. */
 const FIRST_FREE_PORT = 1024;
@@ -10,12 +16,31 @@ const FIRST_FREE_PORT = 1024;
  * Binds a TCP server; port 0 is any that is free. `host` "::" takes IPv4 too, and alone where there is no IPv6.
  * @throws OperationError that says what stands in the way
  */
-export async function listenTcp(server: Server, host: string, port: number): Promise<IpPort> {
+export async function listenTcp(server: Server, host: string, port: number): Promise<TcpListener> {
+  // Node itself does not know the connections of a server once TLS or an upgrade has them.
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  const address = await bindTcp(server, host, port);
+  return {
+    address,
+    async close() {
+      await new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        for (const socket of sockets) socket.destroy();
+      });
+    },
+  };
+}
+
+async function bindTcp(server: Server, host: string, port: number): Promise<IpPort> {
   try {
     await listenOnce(server, host, port);
   } catch (error) {
-    if (host !== "::" || codeOf(error) !== "EAFNOSUPPORT") throw listenError(host, port, error);
-    return await listenTcp(server, "0.0.0.0", port);
+    if (host === "::" && codeOf(error) === "EAFNOSUPPORT") return await bindTcp(server, "0.0.0.0", port);
+    throw listenError(host, port, error);
   }
   const { address, port: bound } = server.address() as AddressInfo;
   return new IpPort(Ip.parse(address), bound);

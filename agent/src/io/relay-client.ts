@@ -87,8 +87,12 @@ async function onFirstNode<T>(
     try {
       return await useNode(node, options, signal, use);
     } catch (error) {
-      failures.push(`${node.hostName} port ${node.derpPort}: ${reasonOf(error)}`);
+      const reason = limit.aborted ? "no answer within 10 s" : reasonOf(error);
+      failures.push(`${node.hostName} port ${node.derpPort}: ${reason}`);
     }
+  }
+  if (options.signal?.aborted === true) {
+    throw new OperationError("relay-given-up", `connecting to the relay ${region.code} was given up`);
   }
   throw new OperationError(
     "relay-unreachable",
@@ -204,9 +208,6 @@ function reasonOf(error: unknown): string {
       return "the connection was refused: check that the relay runs and that its port is right";
     case "ETIMEDOUT":
       return "no answer within 1.5 s: check that firewalls let TCP to this port through";
-    case "ABORT_ERR":
-    case "20":
-      return "given up";
     default:
       return code;
   }

@@ -46,6 +46,8 @@ export interface SelfSignedOptions {
   /** Host names and IP addresses that clients connect to. */
   readonly names: readonly string[];
   readonly calendar: Calendar;
+  /** Key and certificate. Roles with other names need another. @default "tls.pem" */
+  readonly fileName?: string;
 }
 
 const DAY = 86_400_000;
@@ -54,11 +56,10 @@ const LIFETIME = 3650 * DAY;
 const RENEW_BEFORE_END = 30 * DAY;
 /** For clients whose clock is behind. */
 const BACKDATED = DAY;
-const FILE_NAME = "tls.pem";
 
 /** The certificate kept in the state directory; a new one with the same key where it is about to end or lacks a name. */
 export async function selfSignedCertificate(options: SelfSignedOptions): Promise<TlsCertificate> {
-  const path = join(options.stateDir, FILE_NAME);
+  const path = join(options.stateDir, options.fileName ?? "tls.pem");
   const stored = await readStateFile(path);
   const former = stored === undefined ? undefined : parseStored(path, stored);
   const now = options.calendar.now();

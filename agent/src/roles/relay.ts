@@ -65,6 +65,7 @@ export interface Relay {
 }
 
 const KEY_FILE = "relay-key.json";
+const CERTIFICATE_FILE = "relay-tls.pem";
 /** The meta certificate holds for 30 days, and certificate files change when they are renewed. */
 const RENEW_EVERY = millis(86_400_000);
 
@@ -80,13 +81,20 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     ...(allow === undefined ? {} : { allow }),
   });
   const certificate = await loadCertificate(options, calendar);
+  if (certificate.notAfter < calendar.now()) {
+    log.warn("certificate-ended", {
+      file: options.certFile,
+      ended: new Date(certificate.notAfter).toISOString(),
+    });
+  }
   const server = createServer(relaySecureContext(certificate, derp.publicKey, calendar.now()));
   server.on("tlsClientError", (error) => log.debug("tls-client", { error: error.message }));
   const attached = attachRelay({ server, derp, log, shared: share !== undefined });
   share?.(server);
-  const address = await listenTcp(server, listen.host, listen.port);
+  const listener = await listenTcp(server, listen.host, listen.port);
+  const { address } = listener;
   const stun = await startStun(options).catch(async (error: unknown) => {
-    await closeServer(server);
+    await listener.close();
     throw error;
   });
   const renewal = setInterval(() => void renew(server, derp, options, calendar), RENEW_EVERY);
@@ -105,7 +113,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     async close() {
       clearInterval(renewal);
       attached.close();
-      await Promise.all([closeServer(server), stun?.close()]);
+      await Promise.all([listener.close(), stun?.close()]);
     },
   };
 }
@@ -120,7 +128,7 @@ function loadCertificate(options: RelayOptions, calendar: Calendar): Promise<Tls
   const { certFile, keyFile, stateDir, hostname, addresses = [] } = options;
   if (certFile !== undefined && keyFile !== undefined) return readCertificate(certFile, keyFile);
   const names = [...new Set([hostname, ...addresses.map((ip) => ip.text)])];
-  return selfSignedCertificate({ stateDir, names, calendar });
+  return selfSignedCertificate({ stateDir, names, calendar, fileName: CERTIFICATE_FILE });
 }
 
 async function renew(
@@ -179,11 +187,4 @@ function regionOf(
       },
     ],
   };
-}
-
-async function closeServer(server: HttpsServer): Promise<void> {
-  await new Promise<void>((resolve) => {
-    server.close(() => resolve());
-    server.closeAllConnections();
-  });
 }

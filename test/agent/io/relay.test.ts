@@ -1,6 +1,6 @@
 import { createSocket } from "node:dgram";
 import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Ip } from "../../../agent/src/base/address.ts";
@@ -189,7 +189,7 @@ describe("who answers is checked:", () => {
     await expect(dialRelay({ region })).rejects.toThrow(
       /not trusted \(DEPTH_ZERO_SELF_SIGNED_CERT\): pin it/,
     );
-    const ca = await readFile(join(stateDir, "tls.pem"), "utf8");
+    const ca = await readFile(join(stateDir, "relay-tls.pem"), "utf8");
     await (await Client.join({ region, ca })).next("ready");
     await expect(
       dialRelay({ region: withNode(region, { certName: "wrong.example.net" }), ca }),
@@ -240,11 +240,23 @@ test("a server that is no relay is told apart by its answer", async () => {
   );
 });
 
-test("a dial that is given up ends at once", async () => {
+test("a dial that is given up ends at once, before and while it waits", async () => {
   const relay = await start();
   await expect(dialRelay({ region: relay.region, signal: AbortSignal.abort() })).rejects.toMatchObject({
-    code: "relay-unreachable",
+    code: "relay-given-up",
   });
+
+  const silent = createServer();
+  await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  const { port } = silent.address() as { port: number };
+  const abort = new AbortController();
+  silent.on("connection", (socket) => {
+    closing.push({ close: () => socket.destroy() });
+    abort.abort();
+  });
+  closing.push(silent);
+  const region = withNode(relay.region, { derpPort: port });
+  await expect(dialRelay({ region, signal: abort.signal })).rejects.toMatchObject({ code: "relay-given-up" });
 });
 
 test("the end of a connection is told once, and not to who closed it", async () => {
@@ -261,6 +273,17 @@ test("the end of a connection is told once, and not to who closed it", async () 
   await relay.close();
   expect(await why).toBe("the relay ended the connection");
   expect(told).toEqual([]);
+});
+
+test("the relay closes at once, whatever its connections are doing", async () => {
+  const relay = await start();
+  const idle = connect(relay.address.port, "127.0.0.1");
+  idle.on("error", () => {});
+  await new Promise((resolve) => idle.once("connect", resolve));
+  const client = await Client.join({ region: relay.region });
+  await client.next("ready");
+  await relay.close();
+  await new Promise((resolve) => idle.once("close", resolve).resume());
 });
 
 test("a client that is not allowed is disconnected", async () => {

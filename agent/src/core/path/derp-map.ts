@@ -44,7 +44,7 @@ export interface DerpMap {
 
 export const emptyDerpMap: DerpMap = { regions: new Map(), regionScore: new Map() };
 
-export const DEFAULT_STUN_PORT = 3478;
+const DEFAULT_STUN_PORT = 3478;
 export const DEFAULT_DERP_PORT = 443;
 
 /** The DERPMap as it is sent: see tailcfg/derpmap.go. */
