@@ -335,7 +335,7 @@ export class Node implements Machine {
     now: Instant,
   ): void {
     if (kind === "wireguard") {
-      this.#wireGuard.handleMessage(payload, from, now);
+      this.#wireGuard.handleMessage(payload, from, now, source);
       this.#drainWireGuard(source, now);
       return;
     }
@@ -452,7 +452,7 @@ export class Node implements Machine {
 
   #sendWireGuard(out: WireGuardTransmit, source: NodePublic | undefined, now: Instant): void {
     const peer = out.peer === undefined ? undefined : this.#peers.get(out.peer.text);
-    if (peer === undefined) {
+    if (peer === undefined || out.kind === "cookie") {
       const to = out.peer ?? source;
       if (out.replyTo?.kind === "direct") this.#datagrams.push({ to: out.replyTo.to, payload: out.payload });
       else if (out.replyTo !== undefined && to !== undefined)

@@ -5,7 +5,8 @@
 import type { Ip, IpPort } from "../base/address.ts";
 import { randomFraction, type Random } from "../base/random.ts";
 import { after, earliest, type Instant, type Millis, millis, seconds, since } from "../base/time.ts";
-import { Netcheck, type NetcheckReport } from "../core/netcheck/netcheck.ts";
+import { Netcheck } from "../core/netcheck/netcheck.ts";
+import type { NetcheckReport, SeenAddress } from "../core/netcheck/report.ts";
 import { type DerpMap, emptyDerpMap } from "../core/path/derp-map.ts";
 import type { RegionId } from "../core/path/path.ts";
 import { type Endpoint, ownEndpoints, sameEndpoints } from "./endpoints.ts";
@@ -81,7 +82,7 @@ export class Reachability {
     this.#reportAt = undefined;
     this.#running = false;
     this.#update();
-    this.ask(now);
+    this.ask(now, { full: true });
   }
 
   /** Whether the endpoints may be told to a peer as they are; if not, a new answer is under way. */
@@ -93,11 +94,11 @@ export class Reachability {
     return this.#report?.udp === false;
   }
 
-  ask(now: Instant): void {
+  ask(now: Instant, { full = false } = {}): void {
     if (this.#running || this.#servers.size === 0) return;
     this.#running = true;
     this.#askAt = undefined;
-    this.#netcheck.start(this.#derpMap, this.#servers, now);
+    this.#netcheck.start(this.#derpMap, this.#servers, now, { full });
     this.#collect(now);
   }
 
@@ -156,7 +157,7 @@ export class Reachability {
 
   #update(): void {
     const report = this.#report;
-    const stun = [report?.globalV4, report?.globalV6].filter((address) => address !== undefined);
+    const stun = report === undefined ? [] : [...seen(report.globalV4Counters), ...seen(report.globalV6Counters)];
     const endpoints = ownEndpoints({
       ...this.#options,
       stun: this.#reportAt === undefined ? [] : stun,
@@ -167,4 +168,9 @@ export class Reachability {
     this.#endpoints = endpoints;
     this.#events.push({ kind: "endpoints", endpoints });
   }
+}
+
+/** The address reported first, and others that were reported more than once. */
+function seen(addresses: readonly SeenAddress[]): readonly IpPort[] {
+  return addresses.filter(({ count }, i) => i === 0 || count > 1).map(({ address }) => address);
 }
