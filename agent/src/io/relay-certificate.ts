@@ -13,7 +13,7 @@ export function isPin(certName: string | undefined): certName is string {
   return certName?.startsWith(PIN_PREFIX) ?? false;
 }
 
-/** The certificates as they were sent, the leaf first. (`getPeerCertificate` leaves out those that signed nothing.) */
+/** The certificates as sent, the leaf first. (`getPeerCertificate` leaves out those that signed nothing.) */
 export function chainOf(socket: TLSSocket): readonly X509Certificate[] {
   const chain: X509Certificate[] = [];
   let next = socket.getPeerX509Certificate();
@@ -24,7 +24,7 @@ export function chainOf(socket: TLSSocket): readonly X509Certificate[] {
   return chain;
 }
 
-/** The relay's key, where a meta certificate tells it. Before TLS 1.3 anybody on the way could read who connects, so it is not used. */
+/** The relay's key, where a meta certificate tells it. Before TLS 1.3 certificates went in clear: not used then. */
 export function metaKeyIn(socket: TLSSocket, chain: readonly X509Certificate[]): NodePublic | undefined {
   if (socket.getProtocol() !== "TLSv1.3") return undefined;
   return chain.map(metaKeyOf).find((key) => key !== undefined);

@@ -89,7 +89,7 @@ export class DerpClient {
     return this.#lastFrameAt;
   }
 
-  /** Takes the next bytes from the relay. They belong to this connection from now on: packets are views of them. */
+  /** Takes the next bytes from the relay. They are not the caller's any more: packets are views of them. */
   handleBytes(chunk: Uint8Array, now: Instant): void {
     if (this.#state === "closed") return;
     this.#reader.feed(chunk);
@@ -107,7 +107,7 @@ export class DerpClient {
   /**
    * Sends a packet (at most 65,536 bytes, copied) to a peer that this relay may know.
    *
-   * @returns false where it was dropped at once: too large, above the relay's limit, or the connection is closed
+   * @returns false where it was dropped at once: too large, above the relay's limit, or all is over
    */
   send(to: NodePublic, packet: Uint8Array, now: Instant): boolean {
     if (this.isClosed || packet.length > MAX_PACKET_LENGTH) return false;
@@ -124,7 +124,7 @@ export class DerpClient {
     if (this.#hasIntroducedItself) this.#pushPreferred();
   }
 
-  /** Asks the relay for a sign of life: `lastFrameAt` moves when it answers. Does nothing before the login. */
+  /** Asks for a sign of life: `lastFrameAt` moves when the relay answers. Does nothing before the login. */
   ping(): void {
     if (!this.#hasIntroducedItself) return;
     const data = randomBytes(this.#options.random, PING_LENGTH);

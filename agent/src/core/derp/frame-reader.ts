@@ -32,13 +32,13 @@ export class FrameReader {
     this.limit = limit;
   }
 
-  /** Takes the next bytes of the stream. Call `next` until it returns undefined before the following chunk. */
+  /** Takes the next bytes of the stream. Before the following ones, call `next` until it returns nothing. */
   feed(chunk: Uint8Array): void {
     this.#chunk = chunk;
     this.#offset = 0;
   }
 
-  /** @returns undefined when more bytes are needed; "too-large" is the end, since the stream can not be followed further */
+  /** @returns undefined when more bytes are needed; "too-large" is the end: the stream can not be followed */
   next(): RawFrame | "too-large" | undefined {
     for (;;) {
       if (this.#toSkip > 0 && !this.#skip()) return undefined;

@@ -59,7 +59,7 @@ export const MAX_FRAME_LENGTH = 1 << 20;
 export const MAX_CLIENT_INFO_LENGTH = 256 * 1024;
 export const PING_LENGTH = 8;
 
-/** Why a peer is gone: it disconnected, or this relay has never seen it. A byte of another value is one from the future. */
+/** Why a peer is gone: it disconnected, or this relay does not know it. Other values are from the future. */
 export const GoneReason = { disconnected: 0x00, notHere: 0x01 } as const;
 
 export type Frame =

@@ -1,4 +1,4 @@
-/** Frames that wait for a slow reader. A full queue loses its oldest, since the newest is worth most to whoever reads. */
+/** Frames that wait for a slow reader. A full queue loses its oldest: the newest is worth most to the reader. */
 export interface QueueLimit {
   readonly packets: number;
   readonly bytes: number;

@@ -6,10 +6,6 @@ import type { Peer, ServerConnection } from "./server-connection.ts";
 export class PeerTable {
   readonly #peers = new Map<string, Peer>();
 
-  get size(): number {
-    return this.#peers.size;
-  }
-
   /** Adds a connection of a key; the newest is the active one, and the others stay. */
   add(key: NodePublic, connection: ServerConnection): Peer {
     const keyBytes = key.bytes;

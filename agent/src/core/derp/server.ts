@@ -87,7 +87,7 @@ export class DerpServer {
     this.#wakeBy(connection.loginUntil);
   }
 
-  /** Takes the next bytes of a connection. They belong to the relay from now on: it changes and sends them. */
+  /** Takes the next bytes of a connection. They are not the caller's any more: the relay changes and sends them. */
   handleBytes(conn: number, chunk: Uint8Array, now: Instant): void {
     const connection = this.#connections.get(conn);
     if (connection === undefined) return;
