@@ -78,7 +78,7 @@ async function clientStory(
   say: (line: string) => void,
 ): Promise<ClientOutcome> {
   const { namespace } = client;
-  const indented = (line: string): void => say(`  ${line.trimEnd()}`);
+  const indented = (line: string): void => say(`  ${line}`.trimEnd());
   const { exitNode } = lab.topology.cast;
   say("");
   say(`${namespace}, behind ${NAT_TEXT[client.nat]}`);
