@@ -39,8 +39,8 @@ export function letsIn(instance: CloudInstance, port: number, from: Ip): boolean
   return instance.ingress.some((rule) => matches(rule, from) && covers(rule, port, port));
 }
 
-/** To every port: nobody knows before which one the peer's NAT will show. */
-function letsOut(instance: CloudInstance, to: Ip): boolean {
+/** Whether it lets datagrams out to every port of `to`: nobody knows before which one the peer's NAT will show. */
+export function letsOut(instance: CloudInstance, to: Ip): boolean {
   return instance.egress.some((rule) => matches(rule, to) && covers(rule, 1, 65535));
 }
 

@@ -11,6 +11,13 @@ import type { Ip } from "../agent/src/base/address.ts";
  */
 export type NatKind = "easy" | "hard" | "udp-blocked";
 
+/** For sentences. */
+export const NAT_TEXT: Readonly<Record<NatKind, string>> = {
+  easy: "an easy NAT",
+  hard: "a hard NAT",
+  "udp-blocked": "a NAT that blocks UDP",
+};
+
 /** A router with an inside ("lan") and an outside ("wan") device. */
 export function natRules(kind: NatKind): string {
   const outward = kind === "udp-blocked" ? "tcp dport 443 accept" : "accept";

@@ -2,7 +2,7 @@
  * The lab where no namespaces can be made (no root, no Linux): the same hosts as sockets on the loopback interface, with
  * simulated NATs in this process. Real are the agents, their protocols and their packets; the networks are not.
  */
-import { letsIn } from "./expectation.ts";
+import { letsIn, letsOut } from "./expectation.ts";
 import type { NatKind } from "./firewall.ts";
 import { LoopbackNat, type NatBehaviour } from "./loopback-nat.ts";
 import type { Topology } from "./topology.ts";
@@ -41,7 +41,8 @@ export function planLoopback({ cast }: Topology, port: number): ReadonlyMap<stri
   const exitNode: NatBehaviour = {
     mapping: "endpoint-independent",
     filtering: open ? "endpoint-independent" : "address-and-port-dependent",
-    blocked: publicIp === undefined,
+    // Where the stack lets UDP out to single ports only, no peer is among them.
+    blocked: publicIp === undefined || (!open && !cast.clients.some(({ natIp }) => letsOut(instance, natIp))),
   };
   const clients = cast.clients.map((client) => [client.namespace, CLIENT_NATS[client.nat]] as const);
   return new Map([[namespace, exitNode], ...clients]);

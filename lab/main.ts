@@ -12,7 +12,7 @@ import { demo, type DemoOptions } from "./demo.ts";
 import { fetchHttp, serveHttp } from "./http.ts";
 import { icmpEcho } from "./icmp.ts";
 
-const USAGE = `usage: lab demo [--stack FILE] [--agent FOLDER] [--closed-port] [--keep]
+const USAGE = `usage: lab demo [--stack FILE] [--agent FOLDER] [--closed-port] [--loopback] [--keep]
        lab icmp ADDRESS [--count N]
        lab http-get URL
        lab http-server PORT`;
@@ -49,6 +49,7 @@ function demoOptions(args: readonly string[]): Omit<DemoOptions, "self" | "root"
       stack: { type: "string" },
       agent: { type: "string", default: join(root, "dist/agent") },
       "closed-port": { type: "boolean", default: false },
+      loopback: { type: "boolean", default: false },
       keep: { type: "boolean", default: false },
     },
   });
@@ -58,8 +59,8 @@ function demoOptions(args: readonly string[]): Omit<DemoOptions, "self" | "root"
       "--closed-port is for the stack that the lab synthesizes; leave out --stack",
     );
   }
-  const { agent, keep } = values;
-  return { stack: values.stack, agent, closedPort: values["closed-port"], keep };
+  const { agent, loopback, keep } = values;
+  return { stack: values.stack, agent, closedPort: values["closed-port"], loopback, keep };
 }
 
 async function icmp(args: readonly string[]): Promise<number> {
