@@ -1,0 +1,169 @@
+/** Unmodified tailscaled with our coordination server, our relay and our daemon. */
+import { join } from "node:path";
+import type { LabProcess } from "../../lab/processes.ts";
+import { sleep } from "../../lab/system.ts";
+import { Ours, Tailscaled, type Device } from "./devices.ts";
+import { buildPeers, PEERS_TIMEOUT_MS, say, testWithPeers, type Peers } from "./peers.ts";
+import { RELAY_CODE, startControl, startRelay } from "./servers.ts";
+import { OURS, THEIRS, World } from "./world.ts";
+
+const BY_RELAY = /^pong from \S+ \([\d.]+\) via DERP\(nyc\) in \d+m?s$/;
+const DIRECTLY_TO_OURS = /^pong from ours \([\d.]+\) via 198\.18\.1\.30:41641 in \d+m?s$/;
+const DIRECTLY_TO_THEIRS = /^pong from theirs \([\d.]+\) via 198\.18\.1\.40:41641 in \d+m?s$/;
+const TEST_TIMEOUT_MS = 60_000;
+
+let peers: Peers;
+let world: World;
+let ours: Ours;
+let theirs: Tailscaled;
+
+beforeAll(async () => {
+  if (testWithPeers !== test) return;
+  peers = await buildPeers();
+}, PEERS_TIMEOUT_MS);
+
+/** Each test has a mesh in which nobody has spoken yet. */
+beforeEach(async () => {
+  if (testWithPeers !== test) return;
+  let t = performance.now();
+  const lap = (what: string) => {
+    say(`${what} ${Math.round(performance.now() - t)}`);
+    t = performance.now();
+  };
+  world = await World.open();
+  lap("world");
+  const map = await startRelay(world);
+  lap("relay");
+  const server = await startControl(world, map);
+  lap("control");
+  ours = new Ours(world, server);
+  theirs = new Tailscaled(world, server, peers);
+  await Promise.all([ours.start(), theirs.start()]);
+  lap("devices");
+}, TEST_TIMEOUT_MS);
+
+afterEach(() => world?.close(), TEST_TIMEOUT_MS);
+
+testWithPeers(
+  "sallyport ping reaches tailscaled by the relay, then directly",
+  async () => {
+    expect((await theirs.status()).Self.Relay).toBe(RELAY_CODE);
+    expect((await ours.peer(theirs.ip))?.Relay).toBe(RELAY_CODE);
+
+    const pongs = await ours.ping("theirs");
+    expect(pongs[0]).toMatch(BY_RELAY);
+    expect(pongs.at(-1)).toMatch(DIRECTLY_TO_THEIRS);
+    const { lines } = await ours.command("status");
+    expect(lines.join("\n")).toMatch(/ theirs .* active; direct 198\.18\.1\.40:41641/);
+    expect((await theirs.ping("ours")).at(-1)).toMatch(DIRECTLY_TO_OURS);
+    expect((await theirs.peer(ours.ip))?.CurAddr).toBe("198.18.1.30:41641");
+    await expectTraffic();
+  },
+  TEST_TIMEOUT_MS,
+);
+
+testWithPeers(
+  "with UDP blocked between them everything goes by the relay; once it passes, directly",
+  async () => {
+    await world.cutUdp(OURS, THEIRS);
+    const blocked = await theirs.command("ping", "-c", "2", ours.ip);
+    expect(blocked.lines.slice(0, 2)).toEqual([
+      expect.stringMatching(BY_RELAY),
+      expect.stringMatching(BY_RELAY),
+    ]);
+    expect(blocked.lines.at(-1)).toBe("direct connection not established");
+    expect(blocked.code).toBe(1);
+    const fromOurs = await ours.command("ping", "-c", "2", theirs.ip);
+    expect(fromOurs.lines.slice(0, 2)).toEqual(Array(2).fill(expect.stringMatching(BY_RELAY)));
+    expect(fromOurs.code).toBe(1);
+    await expectTraffic();
+    expect((await ours.command("status")).lines.join("\n")).toMatch(/ theirs .* active; relay "nyc"/);
+    expect((await theirs.command("status")).lines.join("\n")).toMatch(/ ours .* active; relay "nyc"/);
+
+    await world.restoreUdp();
+    expect((await theirs.ping("-c", "20", ours.ip)).at(-1)).toMatch(DIRECTLY_TO_OURS);
+    expect((await ours.ping("-c", "20", theirs.ip)).at(-1)).toMatch(DIRECTLY_TO_THEIRS);
+  },
+  TEST_TIMEOUT_MS,
+);
+
+testWithPeers(
+  "when the direct path dies, our packets go on by the relay and come back to it later",
+  async () => {
+    await direct(ours, theirs);
+    await direct(theirs, ours);
+    const arrivals = await startStream();
+    await sleep(500);
+
+    await world.cutUdp(OURS, THEIRS);
+    const cutAt = Date.now();
+    const [last, next] = await ours.until("sending by the relay", async () => around(arrivals(), cutAt + 50));
+    say(`direct path cut: ${next - last} ms of silence towards tailscaled`);
+    expect(next - last).toBeLessThan(TAILSCALED_FAILOVER_MS);
+
+    await world.restoreUdp();
+    const restoredAt = performance.now();
+    await ours.until("the direct path", async () =>
+      (await ours.peer(theirs.ip))?.CurAddr ? true : undefined,
+    );
+    say(`restored: direct again after ${Math.round(performance.now() - restoredAt)} ms`);
+  },
+  TEST_TIMEOUT_MS,
+);
+
+testWithPeers(
+  "after a restart of either the connection is found again",
+  async () => {
+    await direct(ours, theirs);
+    await theirs.restart();
+    await direct(ours, theirs);
+    await expectTraffic();
+    await ours.restart();
+    await direct(theirs, ours);
+    await direct(ours, theirs);
+    await expectTraffic();
+  },
+  TEST_TIMEOUT_MS,
+);
+
+/** tailscaled's own takes 4.4 to 6.3 s. */
+const TAILSCALED_FAILOVER_MS = 4_000;
+
+/** ICMP and TCP, both ways. */
+async function expectTraffic(): Promise<void> {
+  expect(await world.answersEcho(OURS, theirs.ip)).toBe(true);
+  expect(await world.answersEcho(THEIRS, ours.ip)).toBe(true);
+  for (const [server, client] of [
+    [theirs, ours],
+    [ours, theirs],
+  ] as const) {
+    const web = await world.serveHttp(server.host, 8080);
+    const answer = await world.fetchHttp(client.host, `http://${server.ip}:8080/`);
+    expect(answer).toContain(`hello ${client.ip}, this is ${server.ip}:8080`);
+    await web.stop();
+  }
+}
+
+async function direct(from: Device, to: Device): Promise<void> {
+  expect((await from.ping("-c", "20", to.ip)).at(-1)).toMatch(/ via 198\.18\.1\.\d+:41641 in /);
+}
+
+/** Datagrams from us to tailscaled. The answer tells when they arrived so far, by Date.now(). */
+async function startStream(): Promise<() => readonly number[]> {
+  const program = (...args: readonly string[]) => ({
+    name: `stream-${args[0]}`,
+    command: [process.execPath, join(__dirname, "stream.mjs"), ...args],
+  });
+  const receiver: LabProcess = world.start(THEIRS, program("receive", "9000"));
+  await receiver.readyLine(/^listening$/, TEST_TIMEOUT_MS);
+  world.start(OURS, program("send", theirs.ip, "9000"));
+  await receiver.readyLine(/^\d/, TEST_TIMEOUT_MS);
+  return () => receiver.lines.slice(1).map((line) => Number(line.split(" ")[1]));
+}
+
+/** The arrivals before and after a moment, once there is one after it. */
+function around(arrivals: readonly number[], moment: number): readonly [number, number] | undefined {
+  const i = arrivals.findIndex((at) => at > moment);
+  const [last, next] = [arrivals[i - 1], arrivals[i]];
+  return last === undefined || next === undefined ? undefined : [last, next];
+}
