@@ -25,6 +25,8 @@ export interface HostOptions {
   readonly udpBlocked?: boolean;
   /** One way to the middle of the network, in milliseconds. @default 5 */
   readonly latency?: number;
+  /** As a stock peer's: 8,128. @default ours */
+  readonly replayWindow?: number;
 }
 
 export interface RelayOptions {
@@ -108,6 +110,7 @@ export class World {
       localPort: TUNNEL_PORT,
       portIsFixed: true,
       explicit: [],
+      ...(options.replayWindow === undefined ? {} : { replayWindow: options.replayWindow }),
     });
     const latency = millis(options.latency ?? 5);
     const host: Host = { name, node, inside, nat, latency, udpBlocked: options.udpBlocked ?? false };

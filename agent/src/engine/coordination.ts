@@ -266,14 +266,16 @@ export class Coordination {
     return true;
   }
 
-  setDerpMap(derpMap: JsonObject): void {
+  setDerpMap(derpMap: JsonObject, now: Instant): void {
+    this.#now = now;
     this.#registry.derpMap = derpMap;
     this.#changed = true;
     for (const node of this.#registry.nodes) this.#dirty.add(node.id);
     this.#broadcast({ DERPMap: derpMap });
   }
 
-  setPacketFilter(rules: readonly FilterRuleJson[]): void {
+  setPacketFilter(rules: readonly FilterRuleJson[], now: Instant): void {
+    this.#now = now;
     this.#registry.packetFilter = rules.map((rule) => asObject(rule) ?? {});
     this.#changed = true;
     this.#broadcast({ PacketFilters: { base: rules } });

@@ -41,6 +41,8 @@ export interface NodeOptions extends ReachabilityOptions {
   readonly discoKey: DiscoPrivate;
   /** Of the tunnel device, in bytes. */
   readonly mtu: number;
+  /** Counters behind the newest that are still accepted. @default WireGuard's of this program, 65,536 */
+  readonly replayWindow?: number;
 }
 
 export type NodeEvent =
@@ -83,7 +85,7 @@ export class Node implements Machine {
   readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0 };
 
   constructor(options: NodeOptions) {
-    const { suite, random, calendar, nodeKey, discoKey, mtu } = options;
+    const { suite, random, calendar, nodeKey, discoKey, mtu, replayWindow } = options;
     this.#random = random;
     this.#wireGuard = new WireGuard({
       suite,
@@ -92,6 +94,7 @@ export class Node implements Machine {
       privateKey: nodeKey,
       maxStaged: MAX_STAGED,
       mtu,
+      ...(replayWindow === undefined ? {} : { replayWindow }),
     });
     this.#disco = new DiscoExchange(suite, random, discoKey);
     this.#links = new RelayLinks(suite, random, nodeKey);

@@ -157,7 +157,8 @@ export class Reachability {
 
   #update(): void {
     const report = this.#report;
-    const stun = report === undefined ? [] : [...seen(report.globalV4Counters), ...seen(report.globalV6Counters)];
+    const stun =
+      report === undefined ? [] : [...seen(report.globalV4Counters), ...seen(report.globalV6Counters)];
     const endpoints = ownEndpoints({
       ...this.#options,
       stun: this.#reportAt === undefined ? [] : stun,

@@ -121,7 +121,7 @@ export class PeerPaths {
    * which must not keep an unused peer active.
    */
   pathsFor(user: boolean, now: Instant): readonly Path[] {
-    if (user) this.#noteTraffic(now);
+    if (user && this.#noteTraffic(now) && this.#relay !== undefined) this.#sendPing(relay(this.#relay), now);
     const best = this.#best;
     const fallback = this.#relay === undefined ? [] : [relay(this.#relay)];
     if (best === undefined) return fallback;
@@ -227,14 +227,16 @@ export class PeerPaths {
     return best !== undefined && !best.inDoubt && now <= best.trustUntil;
   }
 
-  #noteTraffic(now: Instant): void {
+  /** Returns whether the peer was not in use before, so that a search began. */
+  #noteTraffic(now: Instant): boolean {
     const wasActive = this.isActive(now);
     this.#trafficAt = now;
     if (this.#heartbeatAt === undefined) this.#heartbeatAt = after(now, HEARTBEAT);
-    if (wasActive || this.#isProven(now)) return;
+    if (wasActive || this.#isProven(now)) return false;
     this.#calls = 0;
     this.#nextCallAt = undefined;
     this.#beginDiscovery(now);
+    return true;
   }
 
   /** Pings the candidates now and, faster than a user notices, again. */
@@ -384,7 +386,7 @@ export class PeerPaths {
       this.#events.push({ kind: "moved", to: this.#relay === undefined ? undefined : relay(this.#relay) });
     }
     if (this.isActive(now)) {
-      this.#heartbeatAt = now;
+      this.#heartbeatAt = after(now, WIN_BACK_EVERY);
       this.#beginDiscovery(now);
     }
   }

@@ -67,7 +67,7 @@ class Bench {
   }
 }
 
-test("the first data goes to the relay; every endpoint is pinged, then the peer is called", () => {
+test("the first data goes to the relay; every endpoint is pinged, the peer is called, the relay is measured", () => {
   const bench = new Bench();
   expect(bench.data()).toEqual(["127.3.3.40:900"]);
   const out = bench.transmits();
@@ -75,6 +75,7 @@ test("the first data goes to the relay; every endpoint is pinged, then the peer 
     near.text,
     far.text,
     "call-me-maybe",
+    "127.3.3.40:900",
   ]);
 });
 
