@@ -22,6 +22,7 @@ import {
 } from "../core/control/messages.ts";
 import { Initiator } from "../core/control/noise.ts";
 import type { Suite } from "../crypto/suite.ts";
+import { codeOf } from "./system-error.ts";
 import { openNoiseStream } from "./noise-stream.ts";
 
 const STEP_TIMEOUT_MS = 10_000;
@@ -179,16 +180,20 @@ function send(
   return request;
 }
 
-/** Before anything but the TLS handshake was sent: Node writes the request only once "secureConnect" was handled. */
+/** Connections whose certificate was seen and is the pinned one. */
+const checked = new WeakSet<TLSSocket>();
+
+/** The first request on a connection is for the key and tells nothing, so it does no harm that it may leave before. */
 function checkPin(request: http.ClientRequest, socket: TLSSocket, pin: string): void {
-  const check = (): void => {
+  if (checked.has(socket)) return;
+  socket.once("secureConnect", () => {
+    const certificate = socket.getPeerX509Certificate();
     const found = createHash("sha256")
-      .update(socket.getPeerCertificate().raw ?? new Uint8Array())
+      .update(certificate?.raw ?? new Uint8Array())
       .digest("hex");
-    if (found !== pin) request.destroy(new PinMismatch(found));
-  };
-  if (socket.connecting || socket.getPeerX509Certificate() === undefined) socket.once("secureConnect", check);
-  else check();
+    if (found === pin) checked.add(socket);
+    else request.destroy(new PinMismatch(found));
+  });
 }
 
 class PinMismatch extends Error {
@@ -230,7 +235,7 @@ function explain(error: unknown, server: ControlServerAddress): OperationError {
       { cause: error },
     );
   }
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const code = codeOf(error);
   const reason = REASONS[code];
   if (reason !== undefined) {
     return new OperationError(
@@ -262,7 +267,7 @@ function explain(error: unknown, server: ControlServerAddress): OperationError {
   }
   return new OperationError(
     "control-dial",
-    `the connection to the coordination server ${origin} failed: ${error instanceof Error ? error.message : String(error)}`,
+    `the connection to the coordination server ${origin} failed (${code})`,
     { cause: error },
   );
 }

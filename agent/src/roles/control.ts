@@ -1,0 +1,181 @@
+/** The coordination server as a role: certificate, keys, state, listener, and the administrator's socket. */
+import { createServer as createHttpServer } from "node:http";
+import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
+import { join } from "node:path";
+import { ParseError, OperationError, UsageError } from "../base/errors.ts";
+import { clampPrivateKey, formatPrivateKey, MachinePrivate, parsePrivateKey } from "../base/keys.ts";
+import type { Log } from "../base/log.ts";
+import { randomBytes } from "../base/random.ts";
+import type { JsonObject } from "../core/control/json.ts";
+import { Coordination } from "../engine/coordination.ts";
+import { systemCalendar } from "../io/calendar.ts";
+import { now } from "../io/clock.ts";
+import { type ControlAdmin, serveControlAdmin } from "../io/control-admin.ts";
+import { attachControl } from "../io/control-server.ts";
+import { CoordinationDriver } from "../io/coordination-driver.ts";
+import { type CoordinationStore, fileCoordinationStore } from "../io/coordination-store.ts";
+import { listenTcp, type TcpListener } from "../io/listen.ts";
+import { nodeSuite } from "../io/node-suite.ts";
+import { systemRandom } from "../io/random.ts";
+import { readStateFile, writeFileAtomic } from "../io/state-store.ts";
+import { readCertificate, selfSignedCertificate, type TlsCertificate } from "../io/tls-certificate.ts";
+
+export interface ControlRoleOptions {
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly stateDir: string;
+  /** What clients call this server, for its certificate and URL. @default the address it listens on */
+  readonly hostname?: string | undefined;
+  /** Serve without TLS, for a proxy that adds it or for tests. Unmodified tailscaled wants TLS. @default false */
+  readonly plainHttp?: boolean | undefined;
+  /** PEM files. @default a self-signed certificate, kept in the state directory */
+  readonly certificate?: { readonly certFile: string; readonly keyFile: string } | undefined;
+  /** DERPMap in the wire's form; one set later through the administrator's socket wins. */
+  readonly derpMap: JsonObject;
+  /** The administrator's socket. @default none */
+  readonly socket?: string | undefined;
+  /** Keys for the first nodes, one a line. Where there is no such file, it is made and holds one reusable key. */
+  readonly authKeyFile?: string | undefined;
+  /** What the nodes' names end with. @default "lab" */
+  readonly domain?: string | undefined;
+  /** Approve offered exit nodes: all, or those with one of these tags. @default true */
+  readonly autoApproveExitNodes?: boolean | readonly string[] | undefined;
+  readonly admitWithoutKey?: boolean | undefined;
+  /** @default a file in the state directory */
+  readonly store?: CoordinationStore | undefined;
+  readonly log: Log;
+}
+
+export interface ControlRole {
+  readonly url: string;
+  /** "mkey:…" */
+  readonly publicKey: string;
+  /** "sha256-raw:…" of the certificate; `undefined` without TLS. */
+  readonly certPin: string | undefined;
+  readonly port: number;
+  readonly coordination: Coordination;
+  readonly driver: CoordinationDriver;
+  close(): Promise<void>;
+}
+
+/** @throws OperationError, UsageError */
+export async function startControl(options: ControlRoleOptions): Promise<ControlRole> {
+  const { log, stateDir } = options;
+  const driver = await loadDriver(options);
+  const noiseKey = await loadNoiseKey(join(stateDir, "control-key.json"));
+  const certificate = options.plainHttp === true ? undefined : await loadCertificate(options);
+  const server = certificate === undefined ? createHttpServer() : createTlsServer(certificate);
+  const attached = attachControl({
+    ...{ server, driver, noiseKey, log, shared: false },
+    ...{ suite: nodeSuite, random: systemRandom },
+  });
+  let [admin, listener]: [ControlAdmin | undefined, TcpListener | undefined] = [undefined, undefined];
+  const close = async (): Promise<void> => {
+    await admin?.close();
+    await driver.close();
+    attached.close();
+    await listener?.close();
+  };
+  try {
+    if (options.authKeyFile !== undefined) await firstKeys(driver, options.authKeyFile);
+    listener = await listenTcp(server, options.listen.host, options.listen.port);
+    const bound = listener.address;
+    if (options.socket !== undefined) admin = await serveControlAdmin({ path: options.socket, driver, log });
+    const host = options.hostname ?? (bound.ip.isV4 ? bound.ip.text : `[${bound.ip.text}]`);
+    const url = `${certificate === undefined ? "http" : "https"}://${host}:${bound.port}`;
+    if (certificate !== undefined) await writeFileAtomic(join(stateDir, "cert-pin"), `${certificate.pin}\n`);
+    log.info("control-listening", { url, publicKey: attached.publicKey.text, certPin: certificate?.pin });
+    return {
+      ...{ url, publicKey: attached.publicKey.text, certPin: certificate?.pin, port: bound.port },
+      ...{ coordination: driver.coordination, driver, close },
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+const STATE_FILE = "control-state.json";
+
+async function loadDriver(options: ControlRoleOptions): Promise<CoordinationDriver> {
+  const path = join(options.stateDir, STATE_FILE);
+  const store = options.store ?? fileCoordinationStore(path);
+  const coordination = new Coordination({
+    random: systemRandom,
+    calendar: systemCalendar,
+    domain: options.domain ?? "lab",
+    derpMap: options.derpMap,
+    autoApproveExitNodes: options.autoApproveExitNodes ?? true,
+    admitWithoutKey: options.admitWithoutKey,
+  });
+  const state = await store.load();
+  try {
+    if (state !== undefined) coordination.importState(state, now());
+  } catch (error) {
+    if (!(error instanceof ParseError)) throw error;
+    throw new OperationError(
+      "state-corrupt",
+      `${path} is damaged and was left as it is (${error.message}): restore it from a backup, ` +
+        "or move it away to start an empty network",
+    );
+  }
+  return new CoordinationDriver(coordination, store, options.log);
+}
+
+/** The key by which clients know this server; a new one would be taken for an impostor by those that pin it. */
+async function loadNoiseKey(path: string): Promise<MachinePrivate> {
+  const text = await readStateFile(path);
+  if (text === undefined) {
+    const key = new MachinePrivate(clampPrivateKey(randomBytes(systemRandom, 32)));
+    await writeFileAtomic(path, `${JSON.stringify({ PrivateKey: formatPrivateKey(key) })}\n`);
+    return key;
+  }
+  try {
+    const json = JSON.parse(text) as { readonly PrivateKey?: unknown } | null;
+    return new MachinePrivate(parsePrivateKey(String(json?.PrivateKey)));
+  } catch {
+    // No cause: a JSON error quotes the text around the fault, which may be the key.
+    throw new OperationError(
+      "state-corrupt",
+      `${path} holds no key and was left as it is: restore it from a backup, or remove it to get a new key`,
+    );
+  }
+}
+
+function loadCertificate(options: ControlRoleOptions): Promise<TlsCertificate> {
+  if (options.certificate !== undefined) {
+    return readCertificate(options.certificate.certFile, options.certificate.keyFile);
+  }
+  const names = options.hostname === undefined ? ["localhost", "127.0.0.1", "::1"] : [options.hostname];
+  return selfSignedCertificate({ stateDir: options.stateDir, names, calendar: systemCalendar });
+}
+
+function createTlsServer(certificate: TlsCertificate): HttpsServer {
+  return createHttpsServer({
+    key: certificate.keyPem,
+    cert: certificate.certPem,
+    minVersion: "TLSv1.2",
+    ALPNProtocols: ["http/1.1"],
+  });
+}
+
+async function firstKeys(driver: CoordinationDriver, path: string): Promise<void> {
+  const text = await readStateFile(path);
+  if (text === undefined) {
+    const { text: key } = await driver.change(() => driver.coordination.createAuthKey({ reusable: true }));
+    await writeFileAtomic(path, `${key}\n`);
+    return;
+  }
+  const keys = text.split(/\s+/).filter((key) => key !== "");
+  if (keys.length === 0 || keys.some((key) => key.length < SHORTEST_KEY)) {
+    throw new UsageError(
+      "auth-key-file",
+      `${path} must hold auth keys of at least ${SHORTEST_KEY} characters, one a line; or remove it to have one made`,
+    );
+  }
+  await driver.change(() => {
+    for (const key of keys) driver.coordination.adoptAuthKey(key, { reusable: true });
+  });
+}
+
+/** Shorter ones could be guessed. */
+const SHORTEST_KEY = 20;
