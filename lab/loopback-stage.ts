@@ -46,6 +46,7 @@ export class LoopbackStage implements Stage {
     checkBundle(options.agent);
     this.#options = options;
     cpSync(options.agent, join(this.#folder, "agent"), { recursive: true });
+    writeFileSync(this.#config, "{}");
   }
 
   async start(say: (line: string) => void): Promise<void> {
@@ -79,7 +80,7 @@ export class LoopbackStage implements Stage {
         this.#bundle,
         command,
         "--config",
-        this.#noConfig(),
+        this.#config,
         "--socket",
         this.#socket(host),
         ...args,
@@ -157,14 +158,13 @@ export class LoopbackStage implements Stage {
     await untilRunning(this, host, () => JSON.stringify(daemon.backend.status().Health));
   }
 
-  get #bundle(): string {
-    return join(this.#folder, "agent", BUNDLE);
+  /** With nothing in it: what lies in /etc/sallyport is not the lab's. */
+  get #config(): string {
+    return join(this.#folder, "agent.json");
   }
 
-  #noConfig(): string {
-    const file = join(this.#folder, "agent.json");
-    writeFileSync(file, "{}");
-    return file;
+  get #bundle(): string {
+    return join(this.#folder, "agent", BUNDLE);
   }
 
   #stateFolder(host: string): string {

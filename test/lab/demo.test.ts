@@ -12,11 +12,10 @@ const DIRECT =
 
 let bundle: LabBundle;
 beforeAll(() => {
-  if (!canBuildLabs) return;
   bundle = bundleLab();
   bundleAgent(join(bundle.folder, "agent"));
 });
-afterAll(() => bundle?.remove());
+afterAll(() => bundle.remove());
 
 testAsRoot(
   "the stack's exit node is reached by the relay first and then directly; with its port closed it stays relayed",
@@ -43,24 +42,48 @@ testAsRoot(
   90_000,
 );
 
+test("without namespaces the same story plays on loopback sockets, and says so", async () => {
+  const told = await demo("loopback", {}, ["--loopback"]);
+  expect(told).toMatchObject({ code: 0, stderr: "" });
+  expect(told.chapter("No namespaces here")).toContain("their NATs are simulated");
+  for (const client of ["laptop", "office"]) {
+    expect(told.chapter(client)).toMatch(
+      /via DERP\(nyc\) in \S+\n {2}pong from exit-node .* via 127\.0\.0\.1:\d+ in/,
+    );
+    expect(told.chapter(client)).toMatch(/active; offers exit node; direct 127\.0\.0\.1:\d+/);
+  }
+  expect(told.chapter("hotel")).toMatch(/active; offers exit node; relay "nyc"/);
+}, 60_000);
+
 interface Told {
   readonly code: number | null;
   readonly stderr: string;
-  /** What was told of one client. */
-  readonly chapter: (client: string) => string;
+  /** What was told under a heading, such as a client's name. */
+  readonly chapter: (heading: string) => string;
 }
 
-function demo(name: string, config: Readonly<Record<string, unknown>>): Promise<Told> {
+function demo(
+  name: string,
+  config: Readonly<Record<string, unknown>>,
+  flags: readonly string[] = [],
+): Promise<Told> {
   const stack = join(bundle.folder, `${name}.json`);
   writeFileSync(stack, JSON.stringify(synthesize(config)));
   const [command = "", ...args] = bundle.self;
-  const child = spawn(command, [...args, "demo", "--stack", stack, "--agent", join(bundle.folder, "agent")]);
+  const child = spawn(command, [
+    ...args,
+    "demo",
+    "--stack",
+    stack,
+    "--agent",
+    join(bundle.folder, "agent"),
+    ...flags,
+  ]);
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (text) => (stdout += String(text)));
   child.stderr.on("data", (text) => (stderr += String(text)));
-  const chapter = (client: string): string =>
-    stdout.split("\n\n").find((part) => part.startsWith(`${client}, behind`)) ??
-    `nothing of ${client} in:\n${stdout}`;
+  const chapter = (heading: string): string =>
+    stdout.split("\n\n").find((part) => part.startsWith(heading)) ?? `nothing of ${heading} in:\n${stdout}`;
   return new Promise((resolve) => child.on("close", (code) => resolve({ code, stderr, chapter })));
 }
 
