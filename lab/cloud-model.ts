@@ -53,7 +53,7 @@ export function readCloud(document: TerraformDocument): CloudModel {
   return new CloudReader(document).read();
 }
 
-/** Types that are understood; `reads` are those that only carry values for others. */
+/** Types that are understood. */
 const MODELLED = new Set([
   "aws_vpc",
   "aws_subnet",
@@ -135,6 +135,15 @@ class CloudReader {
     if (subnet === undefined)
       throw new UsageError("lab-stack", `${address} is in a subnet that isn't in this stack`);
     const groups = strings(values["vpc_security_group_ids"]);
+    const foreign = groups.find(
+      (id) => !this.#of("aws_security_group").some((group) => group.address === id),
+    );
+    if (foreign !== undefined) {
+      throw new UsageError(
+        "lab-stack",
+        `${address} has the security group ${foreign}, which isn't in this stack`,
+      );
+    }
     const written = values["private_ip"];
     const byDefault = this.#of("aws_subnet").find((one) => one.address === subnet.address)?.values;
     return {
@@ -174,6 +183,12 @@ function securityRule(address: string, values: Attributes): SecurityRule {
     throw new UsageError(
       "lab-stack",
       `${address} names its peer by something other than cidr_ipv4 or cidr_ipv6`,
+    );
+  }
+  if (protocol.startsWith("icmp") && Number(values["from_port"] ?? -1) >= 0) {
+    throw new UsageError(
+      "lab-stack",
+      `${address} is for one type of ICMP; the lab knows only all of ICMP (from_port -1)`,
     );
   }
   const [from, to] = [Number(values["from_port"] ?? -1), Number(values["to_port"] ?? -1)];

@@ -17,7 +17,7 @@ export function drawTopology({ cast }: Topology, port: number): string[] {
     ({ namespace: name, nat, natIp }) => `${name} ──[${NAT_LABEL[nat]} ${natIp.text}]──`,
   );
   const right = [
-    `[internet gateway ${publicIp?.text ?? "without address"}]──[udp/${port} ${open ? "open" : "closed"}]── ${namespace} ${instance.privateIp.text}`,
+    `[internet gateway ${publicIp.text}]──[udp/${port} ${open ? "open" : "closed"}]── ${namespace} ${instance.privateIp.text}`,
     `coordination ${cast.control.ip.text}`,
     `≈ ${RELAY_DELAY_MS} ms ≈ relay ${cast.relay.code} ${cast.relay.ip.text}`,
   ];

@@ -13,9 +13,8 @@ export interface Expectation {
 
 /** @param port the UDP port of the exit node's agent */
 export function expectPath(exitNode: Cast["exitNode"], port: number, client: ClientPart): Expectation {
-  const { instance, publicIp } = exitNode;
+  const { instance } = exitNode;
   if (client.nat === "udp-blocked") return { path: "relay", because: "its network lets only TCP 443 out" };
-  if (publicIp === undefined) return { path: "relay", because: "the exit node has no public address" };
   if (letsIn(instance, port, client.natIp)) {
     return { path: "direct", because: `udp/${port} of the exit node is open to everybody` };
   }

@@ -40,18 +40,19 @@ export function natRules(kind: NatKind): string {
   }`);
 }
 
-/** An instance as the VPC's router sees it: the device that leads to it, and its public address if it has one. */
+/** An instance as the VPC's router sees it: the device that leads to it, and its public address. */
 export interface Attachment {
   readonly device: string;
   readonly instance: CloudInstance;
-  readonly publicIp: Ip | undefined;
+  readonly publicIp: Ip;
 }
 
 /** The VPC's router with its internet gateway (device "internet"): one-to-one NAT, security groups, source check. */
 export function vpcRules(attachments: readonly Attachment[]): string {
-  const translated = attachments.flatMap(({ instance, publicIp }) =>
-    publicIp === undefined ? [] : [{ inside: instance.privateIp.text, outside: publicIp.text }],
-  );
+  const translated = attachments.map(({ instance, publicIp }) => ({
+    inside: instance.privateIp.text,
+    outside: publicIp.text,
+  }));
   const chains = attachments.map(
     ({ device, instance }) => `
   chain from-${device} {

@@ -36,13 +36,13 @@ export async function openLoopbackInternet(topology: Topology, port: number): Pr
 
 /** What the networks of a topology do to each host's UDP port. */
 export function planLoopback({ cast }: Topology, port: number): ReadonlyMap<string, NatBehaviour> {
-  const { instance, publicIp, namespace } = cast.exitNode;
+  const { instance, namespace } = cast.exitNode;
   const open = cast.clients.some(({ natIp }) => letsIn(instance, port, natIp));
   const exitNode: NatBehaviour = {
     mapping: "endpoint-independent",
     filtering: open ? "endpoint-independent" : "address-and-port-dependent",
     // Where the stack lets UDP out to single ports only, no peer is among them.
-    blocked: publicIp === undefined || (!open && !cast.clients.some(({ natIp }) => letsOut(instance, natIp))),
+    blocked: !open && !cast.clients.some(({ natIp }) => letsOut(instance, natIp)),
   };
   const clients = cast.clients.map((client) => [client.namespace, CLIENT_NATS[client.nat]] as const);
   return new Map([[namespace, exitNode], ...clients]);

@@ -40,7 +40,7 @@ export class NamespaceStage implements Stage {
     const { relay, control, exitNode, clients } = lab.topology.cast;
     const map = await timed(say, `relay ${relay.code} at ${relay.ip.text}`, this.#startRelay());
     await timed(say, `coordination server at ${control.ip.text}`, this.#startControl(map));
-    const where = `${node.hostname}, udp/${node.port}, public ${exitNode.publicIp?.text ?? "address: none"}`;
+    const where = `${node.hostname}, udp/${node.port}, public ${exitNode.publicIp.text}`;
     await timed(say, where, this.#startDaemon(exitNode.namespace, node.hostname, node.config));
     const daemons = clients.map(({ namespace, nat }) =>
       timed(say, `${namespace} behind ${NAT_TEXT[nat]}`, this.#startDaemon(namespace, namespace, {})),

@@ -56,6 +56,13 @@ export class TerraformDocument {
 
   /** Every attribute of a resource, resolved. @throws UsageError naming the resource and the expression */
   attributes(resource: Resource): Attributes {
+    const repeated = ["count", "for_each"].find((key) => resource.written[key] !== undefined);
+    if (repeated !== undefined) {
+      throw new UsageError(
+        "lab-stack",
+        `${resource.address} is repeated by ${repeated}, which the lab does not unroll`,
+      );
+    }
     const entries = Object.entries(resource.written)
       .filter(([key]) => !META_ARGUMENTS.has(key))
       .map(([key]) => [key, this.attribute(resource, key)] as const);
@@ -142,16 +149,7 @@ export class TerraformDocument {
 }
 
 /** What Terraform itself reads and the provider never sees; "//" is cdktf's metadata. */
-const META_ARGUMENTS = new Set([
-  "//",
-  "lifecycle",
-  "depends_on",
-  "provider",
-  "count",
-  "for_each",
-  "provisioner",
-  "connection",
-]);
+const META_ARGUMENTS = new Set(["//", "lifecycle", "depends_on", "provider", "provisioner", "connection"]);
 
 function descend(
   value: Value | undefined,

@@ -50,7 +50,7 @@ export interface Cast {
   readonly exitNode: {
     readonly namespace: string;
     readonly instance: CloudInstance;
-    readonly publicIp: Ip | undefined;
+    readonly publicIp: Ip;
   };
   readonly relay: { readonly namespace: string; readonly ip: Ip; readonly code: string };
   readonly control: { readonly namespace: string; readonly ip: Ip };
@@ -103,8 +103,14 @@ export function planTopology(cloud: CloudModel, options: TopologyOptions): Topol
   if (RESERVED.has(options.exitNodeName.toLowerCase())) {
     throw new UsageError("lab-stack", `the exit node can't be called ${options.exitNodeName} in the lab`);
   }
-  const publicIp =
-    instance.publicAddress && instance.subnet.internet ? Ip.parse(`${DYNAMIC_POOL}10`) : undefined;
+  if (!instance.publicAddress || !instance.subnet.internet) {
+    const lack = instance.publicAddress ? "route to an internet gateway" : "public address";
+    throw new UsageError(
+      "lab-stack",
+      `${instance.address} has no ${lack}: this form of the lab has no other way out`,
+    );
+  }
+  const publicIp = Ip.parse(`${DYNAMIC_POOL}10`);
   const plan = new Plan();
   const relay = { namespace: "nyc", ip: Ip.parse(RELAY_IP), code: "nyc" };
   const control = { namespace: "control", ip: Ip.parse(CONTROL_IP) };
@@ -162,8 +168,7 @@ class Plan {
     this.router(name, vpcRules(attachments), [
       `route add default via ${INTERNET_ROUTER} dev internet onlink`,
     ]);
-    for (const { publicIp } of attachments)
-      if (publicIp !== undefined) this.publicAddress(name, publicIp, "internet");
+    for (const { publicIp } of attachments) this.publicAddress(name, publicIp, "internet");
     for (const { device, instance, namespace } of attachments) {
       const { cidr } = instance.subnet;
       const gateway = subnetRouter(cidr.ip);

@@ -69,6 +69,29 @@ test.each<[string, (resources: Resources) => void, RegExp]>([
     /aws_instance\.\S+ is in a subnet that isn't/,
   ],
   [
+    "a security group from elsewhere",
+    (resources) => (instanceOf(resources)["vpc_security_group_ids"] = ["sg-1"]),
+    /has the security group sg-1, which isn't in this stack/,
+  ],
+  [
+    "a repeated resource",
+    (resources) => (instanceOf(resources)["count"] = 2),
+    /aws_instance\.\S+ is repeated by count/,
+  ],
+  [
+    "a rule for one type of ICMP",
+    (resources) => {
+      const rule = {
+        security_group_id: instanceGroup(resources),
+        ip_protocol: "icmp",
+        from_port: 8,
+        cidr_ipv4: "0.0.0.0/0",
+      };
+      resources["aws_vpc_security_group_ingress_rule"] = { r: rule };
+    },
+    /r is for one type of ICMP/,
+  ],
+  [
     "a rule that names a group",
     (resources) => {
       resources["aws_vpc_security_group_ingress_rule"] = {

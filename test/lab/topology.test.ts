@@ -1,3 +1,4 @@
+import type { CloudInstance } from "../../lab/cloud-model.ts";
 import { drawTopology } from "../../lab/drawing.ts";
 import { expectPath } from "../../lab/expectation.ts";
 import { planTopology, type Topology } from "../../lab/topology.ts";
@@ -53,13 +54,18 @@ test("which connections can be direct follows from the networks", () => {
   expect(paths(closed)).toMatchObject({ office: "relay", hotel: "relay" });
 });
 
-test("without a public address everybody is relayed", () => {
-  const exitNode = { ...open.cast.exitNode, publicIp: undefined };
-  expect(open.cast.clients.map((client) => expectPath(exitNode, 41641, client).path)).toEqual([
-    "relay",
-    "relay",
-    "relay",
-  ]);
+test("an instance without a way out is refused, and so are two", () => {
+  const cloud = exitNodeCloud();
+  const refused = (change: (one: CloudInstance) => readonly CloudInstance[], why: RegExp): void => {
+    const changed = { ...cloud, instances: cloud.instances.flatMap(change) };
+    expect(() => planTopology(changed, { exitNodeName: "exit-node" })).toThrow(why);
+  };
+  refused((one) => [{ ...one, publicAddress: false }], /has no public address/);
+  refused(
+    (one) => [{ ...one, subnet: { ...one.subnet, internet: false } }],
+    /has no route to an internet gateway/,
+  );
+  refused((one) => [one, one], /one instance, not 2/);
 });
 
 test("the drawing shows every part and whether the port is open", () => {
