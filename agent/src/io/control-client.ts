@@ -249,15 +249,16 @@ export class ControlSession {
     let retryAfter: Millis | undefined;
     const parts: Uint8Array[] = [];
     const frames = new MapFrameReader();
+    const read = (bytes: Uint8Array): void => {
+      if (endless && status === 200) this.#readFrames(id, frames, bytes);
+      else if (parts.reduce((sum, part) => sum + part.length, bytes.length) <= MAX_ANSWER) parts.push(bytes);
+      else stream.close(http2.constants.NGHTTP2_CANCEL);
+    };
     stream.on("response", (headers) => {
       status = headers[":status"] ?? 0;
       const seconds = Number(headers["retry-after"]);
       if (seconds > 0) retryAfter = millis(seconds * 1000);
-    });
-    stream.on("data", (bytes: Uint8Array) => {
-      if (endless && status === 200) this.#readFrames(id, frames, bytes);
-      else if (parts.reduce((sum, part) => sum + part.length, bytes.length) <= MAX_ANSWER) parts.push(bytes);
-      else stream.close(http2.constants.NGHTTP2_CANCEL);
+      stream.on("data", read); // not sooner: data can come before this event does
     });
     stream.on("error", () => {}); // "close" follows
     stream.on("close", () => {

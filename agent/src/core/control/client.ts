@@ -348,6 +348,9 @@ export class ControlClient {
     if (status !== 200 || response === undefined) {
       const reason = body.trim().slice(0, 200);
       this.#fail(`the coordination server answered ${status} to the registration: ${reason}`, false, now);
+    } else if (this.#keyHeldBack() && (response.error !== "" || response.authUrl !== "")) {
+      this.#sendAuthKey = true;
+      this.#proceed(now);
     } else if (response.error !== "") {
       this.#enter("needs-login");
       this.#fail(`the coordination server refused this node: ${response.error}`, true, now);
@@ -367,15 +370,15 @@ export class ControlClient {
     }
   }
 
-  /** With an auth key that was kept back this is the moment for it; otherwise a person must open the URL. */
+  /** The auth key is for when the server wants a login, and not for each restart. */
+  #keyHeldBack(): boolean {
+    return this.#options.authKey !== undefined && !this.#sendAuthKey;
+  }
+
   #handleAuthUrl(url: string, now: Instant): void {
-    if (this.#options.authKey !== undefined && !this.#sendAuthKey) {
-      this.#sendAuthKey = true;
-    } else {
-      this.#followup = url;
-      this.#enter("needs-login");
-      this.#events.push({ kind: "auth-url", url });
-    }
+    this.#followup = url;
+    this.#enter("needs-login");
+    this.#events.push({ kind: "auth-url", url });
     this.#proceed(now);
   }
 
