@@ -80,6 +80,19 @@ test("a host that slept for an hour is reached again", () => {
   expect(world.pathOf(alice, bob)).toBe("direct");
 });
 
+test("a peer that restarts is reached again within half a second of its being back, and directly", () => {
+  const { world, alice, bob, sent } = connected();
+  world.restart(bob);
+  const backAt = world.net.now;
+  world.stream(alice, bob, { first: sent, gap: 10, length: seconds(4) });
+  world.run(seconds(1));
+  const first = world.arrivals.find(({ to, at }) => to === "bob" && at >= backAt);
+  expect((first?.at ?? Infinity) - backAt).toBeLessThan(500);
+  expect(world.pathOf(alice, bob)).toBe("direct");
+  const late = world.received(alice, bob).filter((sequence) => sequence >= sent + 100);
+  expect(late).toHaveLength(300);
+});
+
 test("a relay that restarts is joined again, and relayed data flows on", () => {
   const world = new World(3);
   const alice = world.addHost("alice", { udpBlocked: true });

@@ -18,7 +18,8 @@ import { Queue } from "./queue.ts";
 
 export interface Host {
   readonly name: string;
-  readonly node: Node;
+  /** Replaced when the host's program restarts. */
+  node: Node;
   /** The address on its own interface. Equal to the public one where there is no NAT. */
   readonly inside: IpPort;
   readonly nat: Nat | undefined;
@@ -101,6 +102,12 @@ export class Internet {
     for (const stream of this.#streams.filter(({ relay }) => relay.region === region)) {
       this.#close(stream, "connection reset");
     }
+  }
+
+  /** The host's program ends: its connections do as well. */
+  endStreams(host: Host): void {
+    for (const stream of this.#streams.filter((one) => one.host === host))
+      this.#close(stream, "process ended");
   }
 
   /** Does `action` at `at`, between the other things that happen. */

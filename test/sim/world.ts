@@ -54,6 +54,8 @@ export interface Move {
 
 interface Member {
   readonly host: Host;
+  readonly options: HostOptions;
+  readonly nodeKey: NodePrivate;
   map: MapNode;
 }
 
@@ -99,24 +101,25 @@ export class World {
     const outside = Ip.parse(`203.0.113.${id}`);
     const nat = options.nat === undefined ? undefined : new Nat(outside, options.nat);
     const inside = new IpPort(nat === undefined ? outside : Ip.parse(`192.168.${id}.2`), TUNNEL_PORT);
-    const calendar = { now: () => wallTime(1_790_000_000_000 + this.net.now) };
-    const node = new Node({
-      suite: nodeSuite,
-      random: this.#random,
-      calendar,
-      nodeKey: new NodePrivate(this.#privateKey()),
-      discoKey: new DiscoPrivate(this.#privateKey()),
-      mtu: MTU,
-      localPort: TUNNEL_PORT,
-      portIsFixed: true,
-      explicit: [],
-      ...(options.replayWindow === undefined ? {} : { replayWindow: options.replayWindow }),
-    });
+    const nodeKey = new NodePrivate(this.#privateKey());
+    const node = this.#newNode(nodeKey, options);
     const latency = millis(options.latency ?? 5);
     const host: Host = { name, node, inside, nat, latency, udpBlocked: options.udpBlocked ?? false };
     this.net.addHost(host);
-    this.#members.set(name, { host, map: mapNode(id, name, node) });
+    this.#members.set(name, { host, options, nodeKey, map: mapNode(id, name, node) });
     return host;
+  }
+
+  /** The host's program ends and starts again: same node key, new disco key, no session. */
+  restart(host: Host): void {
+    const member = this.#members.get(host.name);
+    if (member === undefined) return;
+    this.net.endStreams(host);
+    host.node = this.#newNode(member.nodeKey, member.options);
+    this.#tell(member, { discoKey: host.node.discoKey });
+    this.run(millis(2 * CONTROL_LATENCY));
+    host.node.handleInterfaces([host.inside.ip], this.net.now);
+    host.node.handleStunServers(this.#stun, this.net.now);
   }
 
   /** All hosts join: they get the map, ask STUN, choose a home. Runs until that is done. */
@@ -185,6 +188,21 @@ export class World {
     this.net.addRelay({ region, server, serverKey: server.publicKey, stun, latency: millis(latency) });
     this.#stun.set(region, [stun]);
     return [region, { id: region, code, name: code, avoid: false, noMeasureNoHome: false, nodes: [] }];
+  }
+
+  #newNode(nodeKey: NodePrivate, { replayWindow }: HostOptions): Node {
+    return new Node({
+      suite: nodeSuite,
+      random: this.#random,
+      calendar: { now: () => wallTime(1_790_000_000_000 + this.net.now) },
+      nodeKey,
+      discoKey: new DiscoPrivate(this.#privateKey()),
+      mtu: MTU,
+      localPort: TUNNEL_PORT,
+      portIsFixed: true,
+      explicit: [],
+      ...(replayWindow === undefined ? {} : { replayWindow }),
+    });
   }
 
   #privateKey(): Uint8Array {

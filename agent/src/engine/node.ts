@@ -290,6 +290,8 @@ export class Node implements Machine {
     const own = this.#netMap?.self.addresses ?? [];
     const reachable = node.endpoints.filter(({ ip }) => !own.some((prefix) => prefix.contains(ip)));
     peer.withPaths((paths) => paths.setMapEndpoints(reachable, now), now);
+    const restarted = former?.discoKey !== undefined && former.discoKey.text !== node.discoKey?.text;
+    if (restarted && peer.paths.isActive(now)) this.#wireGuard.renewSession(node.key, now);
     this.#follow(peer, now);
   }
 
@@ -456,15 +458,21 @@ export class Node implements Machine {
   #sendWireGuard(out: WireGuardTransmit, source: NodePublic | undefined, now: Instant): void {
     const peer = out.peer === undefined ? undefined : this.#peers.get(out.peer.text);
     if (peer === undefined || out.kind === "cookie") {
-      const to = out.peer ?? source;
-      if (out.replyTo?.kind === "direct") this.#datagrams.push({ to: out.replyTo.to, payload: out.payload });
-      else if (out.replyTo !== undefined && to !== undefined)
-        this.#links.send(out.replyTo.region, to, out.payload, now);
+      this.#reply(out, out.peer ?? source, now);
       return;
     }
+    // Who has just proven its key hears the answer where it asked from, whatever we know of paths.
+    const asked = out.replyTo?.kind === "direct" ? out.replyTo.to.text : undefined;
+    if (asked !== undefined && asked !== peer.paths.directAddress(now)?.text) this.#reply(out, out.peer, now);
     const kind = out.kind === "data" || out.kind === "keepalive" ? out.kind : "handshake";
     if (!peer.send(kind, out.payload, now)) this.drops.noPath++;
     this.#follow(peer, now);
+  }
+
+  /** Sends an answer back by the way its question came. */
+  #reply({ replyTo, payload }: WireGuardTransmit, to: NodePublic | undefined, now: Instant): void {
+    if (replyTo?.kind === "direct") this.#datagrams.push({ to: replyTo.to, payload });
+    else if (replyTo !== undefined && to !== undefined) this.#links.send(replyTo.region, to, payload, now);
   }
 
   #sendBy(path: Path, peer: Peer, payload: Uint8Array, now: Instant): void {

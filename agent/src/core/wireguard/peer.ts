@@ -116,6 +116,13 @@ export class Peer {
     if (this.#keypairs.usable(now) === undefined) this.#beginHandshake(now);
   }
 
+  /** The usual gap between initiations is not kept: what the last one brought is what was lost. */
+  renewSession(now: Instant): void {
+    if (!this.ready) return;
+    this.#handshakeSentAt = undefined;
+    this.#beginHandshake(now);
+  }
+
   /** An initiation that claims, and is here found, to be from this peer. */
   handleInitiation(read: ReadInitiation, message: Initiation, arrival: Arrival): void {
     const { now, from } = arrival;

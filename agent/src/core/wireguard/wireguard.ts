@@ -143,6 +143,11 @@ export class WireGuard {
     else peer.startHandshake(now);
   }
 
+  /** Begins a handshake although there may be a session: the peer has restarted and knows it no more. */
+  renewSession(key: NodePublic, now: Instant): void {
+    this.#peers.get(key.text)?.renewSession(now);
+  }
+
   /**
    * Takes a message from the network. `relayedFrom` is whom a relay named as its sender: nothing is trusted
    * because of it, but one noisy peer then does not use up the relay's share of handshakes under load.

@@ -34,6 +34,23 @@ test("a response and nothing else says by which path its question came", () => {
   expect(replies).toMatchObject([{ kind: "response", replyTo: pair.a.path, peer: pair.a.key }]);
 });
 
+test("a session is renewed for a peer that has lost it, and the old one serves until then", () => {
+  const pair = new Pair().connect();
+  pair.run(seconds(10));
+  pair.a.wg.renewSession(pair.b.key, pair.now);
+  const packet = pair.send(pair.a, 1);
+  pair.run(seconds(1));
+  expect(pair.b.packets).toEqual([packet]);
+  expect(pair.a.sentKinds().slice(0, 2)).toEqual(["initiation", "data"]);
+  expect(pair.a.count("session")).toBe(1);
+});
+
+test("without a session there is nothing to renew", () => {
+  const pair = new Pair();
+  pair.a.wg.renewSession(pair.b.key, pair.now);
+  expect(pair.a.wg.pollTransmit()).toBeUndefined();
+});
+
 test("with a session a packet is sealed at once, both ways", () => {
   const pair = new Pair().connect();
   const there = pair.send(pair.a, 1, 1280);
