@@ -1,5 +1,5 @@
 import { buildSync } from "esbuild";
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -14,6 +14,16 @@ const root = join(__dirname, "../..");
 
 export function bundleLab(): LabBundle {
   const folder = mkdtempSync(join(tmpdir(), "sallyport-test-lab-"));
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  try {
+    return { folder, self: [process.execPath, build(folder)], remove };
+  } catch (error) {
+    remove();
+    throw error;
+  }
+}
+
+function build(folder: string): string {
   const outfile = join(folder, "lab.mjs");
   buildSync({
     entryPoints: [join(root, "lab/main.ts")],
@@ -31,12 +41,8 @@ export function bundleLab(): LabBundle {
     platform.replace("-", "_"),
     "koffi.node",
   );
-  copyFileSync(native, join(folder, "koffi.node"));
-  return {
-    folder,
-    self: [process.execPath, outfile],
-    remove: () => rmSync(folder, { recursive: true, force: true }),
-  };
+  if (existsSync(native)) copyFileSync(native, join(folder, "koffi.node"));
+  return outfile;
 }
 
 /** Whether this machine can build labs; tests of namespaces need it. */
