@@ -1,4 +1,5 @@
 /** Where an auth key comes from: never the command line itself, which every user of the machine may read. */
+import { fromUtf8 } from "../base/bytes.ts";
 import { UsageError } from "../base/errors.ts";
 import type { SecretSource } from "../io/config.ts";
 import { readStateFile } from "../io/state-store.ts";
@@ -34,7 +35,7 @@ async function textOf(source: SecretSource, stdio: Pick<Stdio, "stdin">): Promis
     }
     case "stdin": {
       let text = "";
-      for await (const chunk of stdio.stdin) text += String(chunk);
+      for await (const chunk of stdio.stdin) text += typeof chunk === "string" ? chunk : fromUtf8(chunk);
       return text;
     }
   }

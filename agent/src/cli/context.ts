@@ -10,7 +10,7 @@ export interface Sink {
 }
 
 export interface Stdio {
-  readonly stdin: AsyncIterable<unknown>;
+  readonly stdin: AsyncIterable<Uint8Array | string>;
   readonly stdout: Sink;
   readonly stderr: Sink;
   /** Aborted by Ctrl-C or SIGTERM. */
