@@ -14,8 +14,7 @@ import type { Random } from "../base/random.ts";
 import { type Calendar, earliest, type Instant, type Millis } from "../base/time.ts";
 import type { MapNode, NetMap } from "../core/control/net-map.ts";
 import { compileFilter, type PacketFilter } from "../core/filter/filter.ts";
-import { addressLength, destinationOffset, parsePacket } from "../core/ip/packet.ts";
-import { PrefixTable } from "../core/ip/prefix-table.ts";
+import { parsePacket } from "../core/ip/packet.ts";
 import { answerTsmpPing } from "../core/ip/tsmp.ts";
 import type { NetcheckReport } from "../core/netcheck/report.ts";
 import { classify } from "../core/path/classify.ts";
@@ -26,7 +25,8 @@ import type { Suite } from "../crypto/suite.ts";
 import { DiscoExchange, type ReceivedDisco } from "./disco-exchange.ts";
 import type { Endpoint } from "./endpoints.ts";
 import type { Datagram, Machine } from "./machine.ts";
-import { acceptedRoutes, Peer } from "./peer.ts";
+import { PeerBook } from "./peer-book.ts";
+import { Peer } from "./peer.ts";
 import { Reachability, type ReachabilityEvent, type ReachabilityOptions } from "./reachability.ts";
 import { type RelayBytes, type RelayEvent, RelayLinks } from "./relay-links.ts";
 
@@ -70,9 +70,7 @@ export class Node implements Machine {
   readonly #disco: DiscoExchange;
   readonly #links: RelayLinks;
   readonly #reachability: Reachability;
-  readonly #peers = new Map<string, Peer>();
-  readonly #byDisco = new Map<string, Set<Peer>>();
-  readonly #routes = new PrefixTable<Peer>();
+  readonly #peers = new PeerBook();
   /** Peers whose paths want to be woken. */
   readonly #timed = new Set<Peer>();
   readonly #datagrams: Datagram[] = [];
@@ -108,7 +106,7 @@ export class Node implements Machine {
     const former = this.#netMap;
     this.#netMap = netMap;
     const present = new Set(netMap.peers.map(({ key }) => key.text));
-    for (const [key, peer] of this.#peers) if (!present.has(key)) this.#removePeer(peer);
+    for (const peer of this.#peers.retain((key) => present.has(key.text))) this.#dismiss(peer);
     for (const node of netMap.peers) this.#updatePeer(node, now);
     if (former?.packetFilter !== netMap.packetFilter || former?.self !== netMap.self) {
       this.#filter = compileFilter(netMap.packetFilter ?? [], {
@@ -129,7 +127,7 @@ export class Node implements Machine {
   /** The host's own addresses, at the start and whenever they change. */
   handleInterfaces(interfaces: readonly Ip[], now: Instant): void {
     this.#reachability.setInterfaces(interfaces, now);
-    for (const peer of this.#peers.values()) {
+    for (const peer of this.#peers.all) {
       peer.withPaths((paths) => paths.handleNetworkChange(now), now);
       this.#follow(peer, now);
     }
@@ -143,7 +141,7 @@ export class Node implements Machine {
       this.drops.malformed++;
       return;
     }
-    const peer = this.#routes.lookupBytes(parsed.bytes, destinationOffset(parsed), addressLength(parsed));
+    const peer = this.#peers.byDestination(parsed);
     if (peer === undefined) {
       this.drops.noPeer++;
       return;
@@ -201,7 +199,7 @@ export class Node implements Machine {
    * `pong` event will carry, or `undefined` where there is no way to ask.
    */
   ping(key: NodePublic, now: Instant): string | undefined {
-    const peer = this.#peers.get(key.text);
+    const peer = this.#peers.byKey(key);
     if (peer === undefined) return undefined;
     const txId = peer.withPaths((paths) => paths.ping(now), now);
     this.#follow(peer, now);
@@ -263,7 +261,7 @@ export class Node implements Machine {
   }
 
   status(now: Instant): readonly PeerStatus[] {
-    return [...this.#peers.values()].map((peer) => {
+    return [...this.#peers.all].map((peer) => {
       const stats = this.#wireGuard.peerStats(peer.node.key);
       return {
         node: peer.node,
@@ -278,57 +276,27 @@ export class Node implements Machine {
   }
 
   #updatePeer(node: MapNode, now: Instant): void {
-    const known = this.#peers.get(node.key.text);
+    const known = this.#peers.byKey(node.key);
+    if (known?.node === node) return;
     const peer = known ?? new Peer(node, this.#random);
-    const former = known?.node;
-    if (former === node) return;
-    this.#peers.set(node.key.text, peer);
-    peer.node = node;
-    this.#indexDisco(peer, former?.discoKey);
-    this.#route(peer, now);
+    const former = this.#peers.put(peer, node);
+    this.#wireGuard.configurePeer({ key: node.key, allowedIps: peer.routes }, now);
     peer.setRelay(node.homeRegion ?? this.#links.reverseRoute(node.key));
     const own = this.#netMap?.self.addresses ?? [];
     const reachable = node.endpoints.filter(({ ip }) => !own.some((prefix) => prefix.contains(ip)));
     peer.withPaths((paths) => paths.setMapEndpoints(reachable, now), now);
     const restarted = former?.discoKey !== undefined && former.discoKey.text !== node.discoKey?.text;
+    if (restarted) this.#disco.forget(former.discoKey);
     if (restarted && peer.paths.isActive(now)) this.#wireGuard.renewSession(node.key, now);
     this.#follow(peer, now);
   }
 
-  #removePeer(peer: Peer): void {
-    this.#peers.delete(peer.node.key.text);
+  /** A peer is no longer in the map. */
+  #dismiss(peer: Peer): void {
     this.#timed.delete(peer);
     this.#callsWaiting.delete(peer);
-    for (const prefix of peer.routes)
-      if (this.#routes.lookup(prefix.ip) === peer) this.#routes.delete(prefix);
-    if (peer.node.discoKey !== undefined) this.#unindexDisco(peer, peer.node.discoKey);
+    if (peer.node.discoKey !== undefined) this.#disco.forget(peer.node.discoKey);
     this.#wireGuard.removePeer(peer.node.key);
-  }
-
-  #route(peer: Peer, now: Instant): void {
-    const routes = peer.node.expired ? [] : acceptedRoutes(peer.node);
-    for (const prefix of peer.routes)
-      if (this.#routes.lookup(prefix.ip) === peer) this.#routes.delete(prefix);
-    for (const prefix of routes) this.#routes.set(prefix, peer);
-    peer.routes = routes;
-    this.#wireGuard.configurePeer({ key: peer.node.key, allowedIps: routes }, now);
-  }
-
-  #indexDisco(peer: Peer, former: DiscoPublic | undefined): void {
-    const key = peer.node.discoKey;
-    if (former?.text === key?.text) return;
-    if (former !== undefined) this.#unindexDisco(peer, former);
-    if (key === undefined) return;
-    const peers = this.#byDisco.get(key.text) ?? new Set();
-    this.#byDisco.set(key.text, peers.add(peer));
-  }
-
-  #unindexDisco(peer: Peer, key: DiscoPublic): void {
-    const peers = this.#byDisco.get(key.text);
-    peers?.delete(peer);
-    if (peers?.size !== 0) return;
-    this.#byDisco.delete(key.text);
-    this.#disco.forget(key);
   }
 
   /** `source` is the sender that a relay names; a datagram has none. */
@@ -344,7 +312,7 @@ export class Node implements Machine {
       this.#drainWireGuard(source, now);
       return;
     }
-    const received = this.#disco.open(payload, (sender) => this.#byDisco.has(sender.text));
+    const received = this.#disco.open(payload, (sender) => this.#peers.hasDisco(sender));
     if (received !== undefined) this.#handleDisco(received, from, source, now);
   }
 
@@ -355,7 +323,7 @@ export class Node implements Machine {
     now: Instant,
   ): void {
     const named = source ?? (message.kind === "ping" ? message.nodeKey : undefined);
-    const peer = this.#peerOf(sender, named);
+    const peer = this.#peers.byDisco(sender, named);
     if (peer === undefined) return;
     switch (message.kind) {
       case "ping":
@@ -375,18 +343,9 @@ export class Node implements Machine {
     this.#follow(peer, now);
   }
 
-  /** The peer with this disco key; `named` decides where several nodes claim it. */
-  #peerOf(sender: DiscoPublic, named: NodePublic | undefined): Peer | undefined {
-    const peers = this.#byDisco.get(sender.text);
-    if (peers === undefined) return undefined;
-    if (named !== undefined) return [...peers].find(({ node }) => node.key.text === named.text);
-    const [only] = peers;
-    return peers.size === 1 ? only : undefined;
-  }
-
   #handleRelayPacket(event: Extract<RelayEvent, { kind: "packet" }>, now: Instant): void {
     const from = relay(event.region);
-    const peer = this.#peers.get(event.from.text);
+    const peer = this.#peers.byKey(event.from);
     if (peer !== undefined && peer.node.homeRegion === undefined) peer.setRelay(event.region);
     const kind = classify(event.packet);
     this.#handleMessage(kind === "disco" ? "disco" : "wireguard", event.packet, from, event.from, now);
@@ -456,7 +415,7 @@ export class Node implements Machine {
   }
 
   #sendWireGuard(out: WireGuardTransmit, source: NodePublic | undefined, now: Instant): void {
-    const peer = out.peer === undefined ? undefined : this.#peers.get(out.peer.text);
+    const peer = out.peer === undefined ? undefined : this.#peers.byKey(out.peer);
     if (peer === undefined || out.kind === "cookie") {
       this.#reply(out, out.peer ?? source, now);
       return;
