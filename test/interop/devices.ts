@@ -84,6 +84,11 @@ export abstract class Device {
     return Object.values((await this.status()).Peer ?? {}).find((peer) => peer.TailscaleIPs?.includes(ip));
   }
 
+  /** Returns when it has heard of a peer. */
+  async knows(ip: string): Promise<void> {
+    await this.until(`hearing of ${ip}`, () => this.peer(ip));
+  }
+
   /** Asks again until there is an answer. @throws Error with the program's last words */
   async until<T>(what: string, ask: () => Promise<T | undefined>, timeoutMs = JOIN_TIMEOUT_MS): Promise<T> {
     const deadline = performance.now() + timeoutMs;

@@ -2,16 +2,16 @@
 import { Ours, Tailscaled } from "./devices.ts";
 import { buildPeers, PEERS_TIMEOUT_MS, testWithPeers, type Peers } from "./peers.ts";
 import { startHeadscale, startRelay } from "./servers.ts";
+import { expectTraffic } from "./traffic.ts";
 import { OURS, THEIRS, World } from "./world.ts";
 
 const TEST_TIMEOUT_MS = 60_000;
 
 let peers: Peers;
-let world: World;
+let world: World | undefined;
 
 beforeAll(async () => {
-  if (testWithPeers !== test) return;
-  peers = await buildPeers();
+  if (testWithPeers === test) peers = await buildPeers();
 }, PEERS_TIMEOUT_MS);
 
 afterEach(() => world?.close(), TEST_TIMEOUT_MS);
@@ -24,14 +24,14 @@ testWithPeers(
     const [ours, theirs] = [new Ours(world, server), new Tailscaled(world, server, peers)];
     await Promise.all([ours.start(), theirs.start()]);
 
+    await Promise.all([ours.knows(theirs.ip), theirs.knows(ours.ip)]);
     const pongs = await ours.ping("theirs");
     expect(pongs[0]).toMatch(/^pong from theirs \([\d.]+\) via DERP\(nyc\) in /);
     expect(pongs.at(-1)).toMatch(/^pong from theirs \([\d.]+\) via 198\.18\.1\.40:41641 in /);
     expect((await theirs.ping("ours")).at(-1)).toMatch(
       /^pong from ours \([\d.]+\) via 198\.18\.1\.30:41641 in /,
     );
-    expect(await world.answersEcho(OURS, theirs.ip)).toBe(true);
-    expect(await world.answersEcho(THEIRS, ours.ip)).toBe(true);
+    await expectTraffic(world, ours, theirs);
 
     await world.cutUdp(OURS, THEIRS);
     const relayed = await theirs.until("the relay", async () => {

@@ -36,6 +36,34 @@ export async function startRelay(world: World): Promise<string> {
   return map;
 }
 
+/** An unmodified derper. @returns the file with the relay map that has it */
+export async function startDerper(world: World, program: string): Promise<string> {
+  const [folder, ip] = [world.folderOf(RELAY), world.addressOf(RELAY)];
+  const derper = world.start(RELAY, {
+    name: "derper",
+    command: [
+      ...[program, "-a", ":443", "-http-port", "-1", "-stun-port", "3478", "-hostname", ip],
+      ...["-certmode", "manual", "-certdir", folder, "-c", join(folder, "key.json")],
+    ],
+  });
+  // For an address it makes a certificate, and says how a relay map pins it.
+  const line = await derper.readyLine(/sha256-raw:[0-9a-f]{64}/, START_TIMEOUT_MS);
+  await derper.readyLine(/serving on/, START_TIMEOUT_MS);
+  const [certName] = /sha256-raw:[0-9a-f]{64}/.exec(line) ?? [];
+  const node = {
+    Name: `${REGION}a`,
+    RegionID: REGION,
+    HostName: ip,
+    IPv4: ip,
+    IPv6: "none",
+    CertName: certName,
+  };
+  const region = { RegionID: REGION, RegionCode: RELAY_CODE, RegionName: RELAY_CODE, Nodes: [node] };
+  const map = join(folder, "derp-map.json");
+  writeFileSync(map, JSON.stringify({ Regions: { [REGION]: region } }));
+  return map;
+}
+
 export async function startControl(world: World, relayMap: string): Promise<Server> {
   const [folder, ip] = [world.folderOf(CONTROL), world.addressOf(CONTROL)];
   const [authKeyFile, socket] = [join(folder, "auth-key"), join(folder, "sock")];
@@ -65,7 +93,7 @@ export async function startHeadscale(world: World, program: string, relayMap: st
   writeFileSync(certFile, certificate.certPem);
   writeFileSync(join(folder, "key.pem"), certificate.keyPem, { mode: 0o600 });
   const relays = join(folder, "relays.yaml");
-  writeFileSync(relays, JSON.stringify(lowerCaseKeys(JSON.parse(readFileSync(relayMap, "utf8")))));
+  writeFileSync(relays, relayMapYaml(readFileSync(relayMap, "utf8")));
   const config = join(folder, "config.yaml");
   writeFileSync(config, JSON.stringify(headscaleConfig(folder, ip, relays)));
   const start = (name: string, ...args: readonly string[]) => ({
@@ -124,7 +152,11 @@ function headscaleConfig(folder: string, ip: string, relays: string): object {
   };
 }
 
-/** headscale reads relay maps as YAML, which has the wire's names in lower case. */
+/** A relay map as headscale reads it: YAML, the wire's names in lower case, regions by number. */
+function relayMapYaml(json: string): string {
+  return JSON.stringify(lowerCaseKeys(JSON.parse(json))).replace(/"(\d+)":/g, "$1: ");
+}
+
 function lowerCaseKeys(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(lowerCaseKeys);
   if (typeof value !== "object" || value === null) return value;

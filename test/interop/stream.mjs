@@ -11,6 +11,6 @@ if (command === "send") {
   setInterval(() => socket.send(String(sequence++), Number(port), ip, () => {}), EVERY_MS);
 } else {
   // A line for each: its number and the milliseconds of the clock that all processes share.
-  socket.on("message", (payload) => process.stdout.write(`${payload} ${Date.now()}\n`));
+  socket.on("message", (payload) => process.stdout.write(`${payload.toString()} ${Date.now()}\n`));
   socket.bind(Number(args[0]), () => process.stdout.write("listening\n"));
 }

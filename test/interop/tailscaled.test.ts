@@ -5,6 +5,7 @@ import { sleep } from "../../lab/system.ts";
 import { Ours, Tailscaled, type Device } from "./devices.ts";
 import { buildPeers, PEERS_TIMEOUT_MS, say, testWithPeers, type Peers } from "./peers.ts";
 import { RELAY_CODE, startControl, startRelay } from "./servers.ts";
+import { expectTraffic } from "./traffic.ts";
 import { OURS, THEIRS, World } from "./world.ts";
 
 const BY_RELAY = /^pong from \S+ \([\d.]+\) via DERP\(nyc\) in \d+m?s$/;
@@ -18,28 +19,17 @@ let ours: Ours;
 let theirs: Tailscaled;
 
 beforeAll(async () => {
-  if (testWithPeers !== test) return;
-  peers = await buildPeers();
+  if (testWithPeers === test) peers = await buildPeers();
 }, PEERS_TIMEOUT_MS);
 
 /** Each test has a mesh in which nobody has spoken yet. */
 beforeEach(async () => {
   if (testWithPeers !== test) return;
-  let t = performance.now();
-  const lap = (what: string) => {
-    say(`${what} ${Math.round(performance.now() - t)}`);
-    t = performance.now();
-  };
   world = await World.open();
-  lap("world");
-  const map = await startRelay(world);
-  lap("relay");
-  const server = await startControl(world, map);
-  lap("control");
+  const server = await startControl(world, await startRelay(world));
   ours = new Ours(world, server);
   theirs = new Tailscaled(world, server, peers);
   await Promise.all([ours.start(), theirs.start()]);
-  lap("devices");
 }, TEST_TIMEOUT_MS);
 
 afterEach(() => world?.close(), TEST_TIMEOUT_MS);
@@ -57,7 +47,7 @@ testWithPeers(
     expect(lines.join("\n")).toMatch(/ theirs .* active; direct 198\.18\.1\.40:41641/);
     expect((await theirs.ping("ours")).at(-1)).toMatch(DIRECTLY_TO_OURS);
     expect((await theirs.peer(ours.ip))?.CurAddr).toBe("198.18.1.30:41641");
-    await expectTraffic();
+    await expectTraffic(world, ours, theirs);
   },
   TEST_TIMEOUT_MS,
 );
@@ -76,7 +66,7 @@ testWithPeers(
     const fromOurs = await ours.command("ping", "-c", "2", theirs.ip);
     expect(fromOurs.lines.slice(0, 2)).toEqual(Array(2).fill(expect.stringMatching(BY_RELAY)));
     expect(fromOurs.code).toBe(1);
-    await expectTraffic();
+    await expectTraffic(world, ours, theirs);
     expect((await ours.command("status")).lines.join("\n")).toMatch(/ theirs .* active; relay "nyc"/);
     expect((await theirs.command("status")).lines.join("\n")).toMatch(/ ours .* active; relay "nyc"/);
 
@@ -117,32 +107,17 @@ testWithPeers(
     await direct(ours, theirs);
     await theirs.restart();
     await direct(ours, theirs);
-    await expectTraffic();
+    await expectTraffic(world, ours, theirs);
     await ours.restart();
     await direct(theirs, ours);
     await direct(ours, theirs);
-    await expectTraffic();
+    await expectTraffic(world, ours, theirs);
   },
   TEST_TIMEOUT_MS,
 );
 
 /** tailscaled's own takes 4.4 to 6.3 s. */
 const TAILSCALED_FAILOVER_MS = 4_000;
-
-/** ICMP and TCP, both ways. */
-async function expectTraffic(): Promise<void> {
-  expect(await world.answersEcho(OURS, theirs.ip)).toBe(true);
-  expect(await world.answersEcho(THEIRS, ours.ip)).toBe(true);
-  for (const [server, client] of [
-    [theirs, ours],
-    [ours, theirs],
-  ] as const) {
-    const web = await world.serveHttp(server.host, 8080);
-    const answer = await world.fetchHttp(client.host, `http://${server.ip}:8080/`);
-    expect(answer).toContain(`hello ${client.ip}, this is ${server.ip}:8080`);
-    await web.stop();
-  }
-}
 
 async function direct(from: Device, to: Device): Promise<void> {
   expect((await from.ping("-c", "20", to.ip)).at(-1)).toMatch(/ via 198\.18\.1\.\d+:41641 in /);
