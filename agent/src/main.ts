@@ -10,12 +10,13 @@ import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Ip } from "./base/address.ts";
 import { UsageError } from "./base/errors.ts";
-import type { Calendar } from "./base/time.ts";
+import { type Calendar, type Instant, type Millis, seconds, since } from "./base/time.ts";
 import type { CommandContext, Environment, Roles, Stdio } from "./cli/context.ts";
 import { report, runProgram } from "./cli/program.ts";
 import { type JsonObject, parseJson } from "./core/control/json.ts";
 import { checkDerpMap } from "./io/control-admin.ts";
 import { systemCalendar } from "./io/calendar.ts";
+import { now } from "./io/clock.ts";
 import { createLogger } from "./io/logger.ts";
 import { readStateFile, writeFileAtomic } from "./io/state-store.ts";
 import type { ControlRole, ControlRoleOptions } from "./roles/control.ts";
@@ -119,11 +120,13 @@ async function sleep(ms: number, interrupt: AbortSignal): Promise<void> {
   await wait(ms, undefined, { signal: interrupt }).catch(() => {});
 }
 
-/** Ctrl-C and SIGTERM ask for an orderly end; a second one does not wait for it. */
+/** Ctrl-C and SIGTERM ask for an orderly end; who repeats it after a while does not want to wait for that. */
 function interruptOf(emitter: NodeJS.Process): AbortSignal {
   const controller = new AbortController();
+  let firstAt: Instant | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
-    if (controller.signal.aborted) emitter.exit(INTERRUPTED);
+    firstAt ??= now();
+    if (since(firstAt, now()) > ORDERLY_END) emitter.exit(INTERRUPTED);
     controller.abort(signal);
   };
   emitter.on("SIGINT", onSignal);
@@ -131,6 +134,8 @@ function interruptOf(emitter: NodeJS.Process): AbortSignal {
   return controller.signal;
 }
 
+/** Shells and supervisors often signal twice at once. */
+const ORDERLY_END: Millis = seconds(1);
 /** 128 + SIGINT, as shells report it. */
 const INTERRUPTED = 130;
 

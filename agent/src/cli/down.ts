@@ -8,6 +8,6 @@ export function downCommand(context: CommandContext): Command {
     .addOption(socketOption())
     .addOption(configOption())
     .action(async (flags: FlagValues) => {
-      await new LocalApiClient(await socketOf(flags, context)).down();
+      await new LocalApiClient(await socketOf(flags, context), context.stdio.interrupt).down();
     });
 }

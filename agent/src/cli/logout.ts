@@ -8,6 +8,6 @@ export function logoutCommand(context: CommandContext): Command {
     .addOption(socketOption())
     .addOption(configOption())
     .action(async (flags: FlagValues) => {
-      await new LocalApiClient(await socketOf(flags, context)).logout();
+      await new LocalApiClient(await socketOf(flags, context), context.stdio.interrupt).logout();
     });
 }

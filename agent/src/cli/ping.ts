@@ -36,7 +36,7 @@ export function pingCommand(context: CommandContext): Command {
     .addOption(socketOption())
     .addOption(configOption())
     .action(async (host: string, flags: PingFlags) => {
-      const daemon = new LocalApiClient(await socketOf({ ...flags }, context));
+      const daemon = new LocalApiClient(await socketOf({ ...flags }, context), context.stdio.interrupt);
       context.exitCode = await ping(daemon, host, flags, context);
     });
   addSwitch(command, "until-direct", "go on when a direct connection answers", true);

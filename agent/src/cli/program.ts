@@ -21,6 +21,7 @@ export async function runProgram(args: readonly string[], context: CommandContex
     await program.parseAsync(args.map(asFlag), { from: "user" });
     return context.exitCode;
   } catch (error) {
+    if (context.stdio.interrupt.aborted) return INTERRUPTED;
     if (!(error instanceof CommanderError)) return report(error, context.env, context.stdio.stderr);
     if (error.exitCode === 0) return 0;
     // Called without a command, commander has printed the help already.
@@ -49,6 +50,8 @@ export function report(error: unknown, env: Environment, stderr: Sink): number {
 
 const FAILED = 1;
 const MISUSED = 2;
+/** 128 + SIGINT, as shells report it. */
+const INTERRUPTED = 130;
 
 /** Flags that may be written as in Go: "--until-direct=false" is "--no-until-direct". */
 const SWITCHES = /^--(until-direct|peers|self|active|header|json|verbose|advertise-exit-node)=(true|false)$/;

@@ -12,7 +12,10 @@ export async function runRole(starting: Promise<RunningRole>, context: CommandCo
   const started = await Promise.race([starting, interrupted]);
   await interrupted;
   const closed = new AbortController();
-  const closing = close(started ?? starting).finally(() => closed.abort());
+  // A start or an end that fails now ends all the same.
+  const closing = close(started ?? starting)
+    .catch(() => {})
+    .finally(() => closed.abort());
   await Promise.race([closing, context.sleep(CLOSE_WITHIN, closed.signal)]);
   return 0;
 }

@@ -15,7 +15,7 @@ export function statusCommand(context: CommandContext): Command {
     .addOption(socketOption())
     .addOption(configOption())
     .action(async (flags: StatusFlags) => {
-      const daemon = new LocalApiClient(await socketOf({ ...flags }, context));
+      const daemon = new LocalApiClient(await socketOf({ ...flags }, context), context.stdio.interrupt);
       context.exitCode = printStatus(await daemon.status(), flags, context);
     });
   addSwitch(command, "json", "print JSON for programs", false);

@@ -17,11 +17,16 @@ export interface Question {
 export class JsonApiClient {
   readonly #socket: string;
   readonly #role: string;
+  readonly #signal: AbortSignal | undefined;
 
-  /** @param role who serves the socket, as in `sallyport daemon`; for errors */
-  constructor(socket: string, role: string) {
+  /**
+   * @param role who serves the socket, as in `sallyport daemon`; for errors
+   * @param signal takes every question back
+   */
+  constructor(socket: string, role: string, signal?: AbortSignal) {
     this.#socket = socket;
     this.#role = role;
+    this.#signal = signal;
   }
 
   async ask(question: Question): Promise<unknown> {
@@ -32,7 +37,13 @@ export class JsonApiClient {
     for await (const line of linesOf(await this.#send(question))) yield JSON.parse(line);
   }
 
-  #send({ method, path, body, within = ANSWER_WITHIN, signal }: Question): Promise<IncomingMessage> {
+  #send({
+    method,
+    path,
+    body,
+    within = ANSWER_WITHIN,
+    signal = this.#signal,
+  }: Question): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const options = { socketPath: this.#socket, method, path, timeout: within, agent: false };
       const request = httpRequest(signal === undefined ? options : { ...options, signal });

@@ -8,9 +8,12 @@ import { ANSWER_WITHIN, JsonApiClient } from "./json-api-client.ts";
 export class LocalApiClient {
   readonly #api: JsonApiClient;
 
-  /** @param path of the socket */
-  constructor(path: string) {
-    this.#api = new JsonApiClient(path, "daemon");
+  /**
+   * @param path of the socket
+   * @param signal takes every question back
+   */
+  constructor(path: string, signal?: AbortSignal) {
+    this.#api = new JsonApiClient(path, "daemon", signal);
   }
 
   async status(): Promise<StatusJson> {

@@ -176,6 +176,18 @@ test("Ctrl-C ends ping with a last line and 130, whether it waits for an answer 
   expect([during.code, during.stderr]).toEqual([130, "interrupted: 0 of 0 pings answered\n"]);
 });
 
+test("Ctrl-C ends a command that waits for a silent daemon, with 130", async () => {
+  const stop = new AbortController();
+  const down = (): Promise<void> => {
+    setImmediate(() => stop.abort());
+    return new Promise(() => {});
+  };
+  const outcome = await withDaemon({ down }, (socket) =>
+    run(["down", "--socket", socket], { interrupt: stop.signal }),
+  );
+  expect(outcome).toEqual({ code: 130, stdout: "", stderr: "" });
+});
+
 test("up gives the daemon what was said, and no more", async () => {
   const asked: UpRequest[] = [];
   const up = upWith([{ kind: "running", name: "m1", ips: [] }], asked);
