@@ -238,8 +238,12 @@ function readBody(stream: http2.ServerHttp2Stream, done: (body: string) => void)
   let length = 0;
   stream.on("data", (bytes: Uint8Array) => {
     length += bytes.length;
-    if (length <= MAX_BODY) parts.push(bytes);
-    else if (!stream.headersSent) answer(stream, 413, "text/plain", "too long\n");
+    if (length <= MAX_BODY) {
+      parts.push(bytes);
+    } else if (!stream.headersSent) {
+      answer(stream, 413, "text/plain", "too long\n");
+      stream.close(http2.constants.NGHTTP2_NO_ERROR); // once the answer is out; the rest is not read
+    }
   });
   stream.on("end", () => {
     if (length <= MAX_BODY) done(fromUtf8(Buffer.concat(parts)));

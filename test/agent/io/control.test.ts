@@ -17,6 +17,7 @@ import type { ControlState } from "../../../agent/src/core/control/client.ts";
 import type { NetMap } from "../../../agent/src/core/control/net-map.ts";
 import { ControlAdminClient } from "../../../agent/src/io/control-admin-client.ts";
 import { ControlSession, type ControlSessionOptions } from "../../../agent/src/io/control-client.ts";
+import { dialControl } from "../../../agent/src/io/control-dial.ts";
 import { memoryCoordinationStore } from "../../../agent/src/io/coordination-store.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
 import { systemRandom } from "../../../agent/src/io/random.ts";
@@ -241,6 +242,68 @@ describe("the server's doors", () => {
     expect(await raw(role.port, upgrade("/other", "AAAA"))).toMatch(/^HTTP\/1.1 404 /);
     const client = new Client(role, { authKey: keyOf(role) });
     await client.running();
+  });
+});
+
+describe("inside the encrypted connection", () => {
+  interface Answer {
+    readonly status: number;
+    readonly body: Buffer;
+  }
+  const secret = clampPrivateKey(randomBytes(systemRandom, 32));
+  const NodeKey = NodePublic.fromBytes(nodeSuite.x25519Public(secret)).text;
+
+  async function connected(
+    role: ControlRole,
+  ): Promise<(path: string, body: string, method?: string) => Promise<Answer>> {
+    const session = await dialControl({
+      ...{ serverUrl: role.url, certPin: role.certPin, suite: nodeSuite, random: systemRandom },
+      machineKey: new MachinePrivate(secret),
+    });
+    open.push({ close: () => Promise.resolve(session.destroy()) });
+    return (path, body, method = "POST") =>
+      new Promise((resolve, reject) => {
+        const stream = session.request({ ":method": method, ":path": path });
+        const parts: Buffer[] = [];
+        let status = 0;
+        stream.on("response", (headers) => {
+          status = headers[":status"] ?? 0;
+          stream.on("data", (part: Buffer) => parts.push(part));
+        });
+        stream.on("error", reject);
+        stream.on("close", () => resolve({ status, body: Buffer.concat(parts) }));
+        if (method === "POST") stream.end(body);
+      });
+  }
+
+  test("what is malformed, too long or unknown is refused, and nothing changes", async () => {
+    const role = await serve({ plainHttp: true });
+    const post = await connected(role);
+    const before = role.coordination.exportState();
+    for (const path of ["/machine/register", "/machine/map"]) {
+      expect((await post(path, "{")).status).toBe(400);
+      expect((await post(path, "[]")).status).toBe(400);
+      expect((await post(path, '{"Version":113,"NodeKey":"nodekey:00"}')).status).toBe(400);
+      expect(
+        (await post(path, JSON.stringify({ Version: 113, NodeKey, pad: "x".repeat(1_100_000) }))).status,
+      ).toBe(413);
+    }
+    expect((await post("/machine/map", JSON.stringify({ Version: 113, NodeKey }))).status).toBe(404);
+    expect((await post("/machine/set-dns", "{}")).status).toBe(404);
+    expect((await post("/machine/map", "", "GET")).status).toBe(404);
+    expect(role.coordination.exportState()).toBe(before);
+  });
+
+  test("a client that does not ask for compression gets a plain frame, and a request without Stream just one", async () => {
+    const role = await serve();
+    const post = await connected(role);
+    const join = { Version: 113, NodeKey, Auth: { AuthKey: keyOf(role) }, Hostinfo: { Hostname: "web" } };
+    expect((await post("/machine/register", JSON.stringify(join))).status).toBe(200);
+    const { status, body } = await post("/machine/map", JSON.stringify({ Version: 113, NodeKey }));
+    expect([status, body.readUInt32LE(0)]).toEqual([200, body.length - 4]);
+    expect(JSON.parse(body.subarray(4).toString())).toMatchObject({
+      Node: { Name: "web.lab.", Key: NodeKey },
+    });
   });
 });
 
