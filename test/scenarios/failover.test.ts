@@ -1,3 +1,4 @@
+import { Ip } from "../../agent/src/base/address.ts";
 import { minutes, millis, seconds } from "../../agent/src/base/time.ts";
 import type { Host } from "../sim/internet.ts";
 import { easyNat } from "../sim/nat.ts";
@@ -91,6 +92,17 @@ test("a peer that restarts is reached again within half a second of its being ba
   expect(world.pathOf(alice, bob)).toBe("direct");
   const late = world.received(alice, bob).filter((sequence) => sequence >= sent + 100);
   expect(late).toHaveLength(300);
+});
+
+test("a new interface breaks no connection; one that is gone sends all to the relay until new paths are proven", () => {
+  const { world, alice, bob } = connected();
+  const wifi = Ip.parse("192.168.77.2");
+  alice.node.handleInterfaces([alice.inside.ip, wifi], world.net.now);
+  expect(world.pathOf(alice, bob)).toBe("direct");
+  alice.node.handleInterfaces([alice.inside.ip], world.net.now);
+  expect(world.pathOf(alice, bob)).toBe("relay");
+  world.run(seconds(1));
+  expect(world.pathOf(alice, bob)).toBe("direct");
 });
 
 test("a relay that restarts is joined again, and relayed data flows on", () => {

@@ -78,6 +78,7 @@ export class Node implements Machine {
   readonly #events: NodeEvent[] = [];
   /** Peers to call once STUN has answered. */
   readonly #callsWaiting = new Set<Peer>();
+  #interfaces: readonly Ip[] = [];
   #netMap: NetMap | undefined;
   #filter: PacketFilter | undefined;
   readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0 };
@@ -124,10 +125,16 @@ export class Node implements Machine {
     this.#settle(now);
   }
 
-  /** The host's own addresses, at the start and whenever they change. */
+  /**
+   * The host's own addresses, at the start and whenever they change. One that is gone may have
+   * carried any path; a new one breaks none.
+   */
   handleInterfaces(interfaces: readonly Ip[], now: Instant): void {
+    const kept = new Set(interfaces.map(({ text }) => text));
+    const isLost = this.#interfaces.some(({ text }) => !kept.has(text));
+    this.#interfaces = interfaces;
     this.#reachability.setInterfaces(interfaces, now);
-    for (const peer of this.#peers.all) {
+    for (const peer of isLost ? this.#peers.all : []) {
       peer.withPaths((paths) => paths.handleNetworkChange(now), now);
       this.#follow(peer, now);
     }
