@@ -24,9 +24,10 @@ import { asObject, type JsonObject } from "../core/control/json.ts";
 import type { FilterRuleJson } from "../core/control/map-response.ts";
 import { type MapRequest, MIN_CAPABILITY_VERSION, type RegisterRequest } from "../core/control/messages.ts";
 import { CoordinationAdmission } from "./coordination-admission.ts";
-import { approvedRoutes, changesJson, concernsSelf, type NodeChange, nodeJson } from "./coordination-map.ts";
+import { changesJson, concernsSelf, type NodeChange } from "./coordination-map.ts";
 import { type AuthKeyOptions, CoordinationRegistry } from "./coordination-registry.ts";
 import type { AuthKeyRecord, CoordinationNode } from "./coordination-state.ts";
+import { CoordinationView } from "./coordination-view.ts";
 
 /** Clients give up after 120 s of silence; the hosted service sends one about every 50 s. */
 const KEEP_ALIVE: Millis = seconds(50);
@@ -34,11 +35,6 @@ const KEEP_ALIVE: Millis = seconds(50);
 const OFFLINE_GRACE: Millis = seconds(10);
 /** headscale's default. */
 const EPHEMERAL_GRACE: Millis = minutes(30);
-/** Everything from everyone: what a network without a policy does. */
-const ALLOW_ALL: readonly FilterRuleJson[] = [
-  { SrcIPs: ["*"], DstPorts: [{ IP: "*", Ports: { First: 0, Last: 65535 } }] },
-];
-
 export interface CoordinationOptions {
   readonly random: Random;
   readonly calendar: Calendar;
@@ -106,15 +102,10 @@ export class Coordination {
   readonly #options: CoordinationOptions;
   readonly #registry: CoordinationRegistry;
   readonly #admission: CoordinationAdmission;
+  readonly #view: CoordinationView;
   readonly #sessions = new Map<SessionId, Session>();
-  readonly #online = new Set<number>();
   readonly #offlineAt = new Map<number, Instant>();
   readonly #forgetAt = new Map<number, Instant>();
-  /** Each node as the streams have last been told of it. */
-  readonly #published = new Map<number, JsonObject>();
-  readonly #dirty = new Set<number>();
-  /** Which node carries a subnet route that several offer. */
-  #primaries = new Map<string, number>();
   readonly #outbox: MapTransmit[] = [];
   readonly #events: CoordinationEvent[] = [];
   #changed = false;
@@ -126,6 +117,7 @@ export class Coordination {
     this.#options = options;
     this.#registry = new CoordinationRegistry(options.random);
     this.#admission = new CoordinationAdmission(this.#registry, options);
+    this.#view = new CoordinationView(this.#registry, this.#admission, options);
   }
 
   /** The answer to POST /machine/register; `machine` is whom the Noise channel has proven. */
@@ -151,7 +143,7 @@ export class Coordination {
     this.#store(node, request);
     if (request.omitPeers) return { kind: "stored" };
     this.#flush();
-    return { kind: "once", message: this.#completeMap(node) };
+    return { kind: "once", message: this.#view.completeMap(node) };
   }
 
   /** The stream is gone, whoever ended it. */
@@ -230,10 +222,10 @@ export class Coordination {
       addresses: [node.ipv4.text, node.ipv6.text],
       user: users.get(node.user) ?? String(node.user),
       tags: node.tags,
-      online: this.#online.has(node.id),
+      online: this.#view.online.has(node.id),
       expired: this.#admission.isExpired(node),
       ephemeral: node.ephemeral,
-      routes: this.#routes(node).map((route) => route.text),
+      routes: this.#view.routes(node).map((route) => route.text),
       lastSeen: formatRfc3339(node.lastSeen),
     }));
   }
@@ -270,7 +262,7 @@ export class Coordination {
     this.#now = now;
     this.#registry.derpMap = derpMap;
     this.#changed = true;
-    for (const node of this.#registry.nodes) this.#dirty.add(node.id);
+    for (const node of this.#registry.nodes) this.#view.touch(node.id);
     this.#broadcast({ DERPMap: derpMap });
   }
 
@@ -289,9 +281,9 @@ export class Coordination {
   importState(text: string, now: Instant): void {
     this.#now = now;
     this.#registry.importState(text);
-    this.#published.clear();
+    this.#view.clear();
     for (const node of this.#registry.nodes) {
-      this.#dirty.add(node.id);
+      this.#view.touch(node.id);
       if (node.ephemeral) this.#forgetAt.set(node.id, after(now, this.#ephemeralGrace()));
     }
   }
@@ -302,8 +294,8 @@ export class Coordination {
     this.#sessions.set(id, { id, node, complete: false, keepAliveAt: after(now, KEEP_ALIVE) });
     this.#offlineAt.delete(node.id);
     this.#forgetAt.delete(node.id);
-    if (!this.#online.has(node.id)) {
-      this.#online.add(node.id);
+    if (!this.#view.online.has(node.id)) {
+      this.#view.online.add(node.id);
       this.#touch(node);
     }
     return id;
@@ -328,7 +320,7 @@ export class Coordination {
   }
 
   #touch(node: CoordinationNode): void {
-    this.#dirty.add(node.id);
+    this.#view.touch(node.id);
     this.#changed = true;
   }
 
@@ -344,7 +336,7 @@ export class Coordination {
 
   #goOffline(id: number): void {
     this.#offlineAt.delete(id);
-    this.#online.delete(id);
+    this.#view.online.delete(id);
     const node = this.#registry.node(id);
     if (node === undefined) return;
     node.lastSeen = this.#options.calendar.now();
@@ -364,7 +356,7 @@ export class Coordination {
   #forget(node: CoordinationNode): void {
     this.#endSessionsOf(node);
     this.#registry.removeNode(node);
-    this.#online.delete(node.id);
+    this.#view.online.delete(node.id);
     this.#offlineAt.delete(node.id);
     this.#forgetAt.delete(node.id);
     this.#touch(node);
@@ -378,7 +370,7 @@ export class Coordination {
   #expire(): void {
     this.#expiryAt = undefined;
     for (const node of this.#registry.nodes) {
-      const known = this.#published.get(node.id)?.["Expired"] === true;
+      const known = this.#view.toldExpired(node.id);
       if (known || !this.#admission.isExpired(node)) continue;
       this.#endSessionsOf(node);
       this.#becameSilent(node, this.#now);
@@ -388,14 +380,14 @@ export class Coordination {
   }
 
   #flush(): void {
-    const changes = this.#dirty.size === 0 ? [] : this.#collectChanges();
+    const changes = this.#view.collectChanges();
     const wall = this.#options.calendar.now();
     const forAll = changesJson(changes, wall);
     const own = new Map(changes.map((change) => [change.id, change]));
     for (const session of this.#sessions.values()) {
       if (!session.complete) {
         session.complete = true;
-        this.#send(session, this.#completeMap(session.node));
+        this.#send(session, this.#view.completeMap(session.node));
       } else if (changes.length > 0 && !this.#admission.isExpired(session.node)) {
         const mine = own.get(session.node.id);
         const message = mine === undefined ? forAll : this.#changesFor(mine, changes);
@@ -403,21 +395,6 @@ export class Coordination {
       }
     }
     if (changes.length > 0) this.#planExpiry();
-  }
-
-  #collectChanges(): readonly NodeChange[] {
-    this.#choosePrimaries();
-    const changes: NodeChange[] = [];
-    for (const id of this.#dirty) {
-      const node = this.#registry.node(id);
-      const before = this.#published.get(id);
-      const now = node === undefined ? undefined : this.#nodeJson(node);
-      if (now === undefined) this.#published.delete(id);
-      else this.#published.set(id, now);
-      changes.push({ id, before, after: now });
-    }
-    this.#dirty.clear();
-    return changes;
   }
 
   /** A node never stands in its own list of peers; what it must hear of itself is `Node`. */
@@ -429,26 +406,10 @@ export class Coordination {
     return concernsSelf(mine) ? { Node: mine.after, ...others } : others;
   }
 
-  #completeMap(node: CoordinationNode): JsonObject {
-    const peers = this.#admission.isExpired(node)
-      ? []
-      : [...this.#published].filter(([id]) => id !== node.id).sort(([a], [b]) => a - b);
-    return {
-      Node: this.#published.get(node.id),
-      DERPMap: this.#derpMap(),
-      ...(peers.length === 0 ? {} : { Peers: peers.map(([, peer]) => peer) }),
-      Domain: this.#options.domain,
-      PacketFilters: { base: this.#registry.packetFilter ?? this.#options.packetFilter ?? ALLOW_ALL },
-      UserProfiles: this.#registry.users.map(profileJson),
-      Debug: { DisableLogTail: true },
-      ControlTime: formatRfc3339(this.#options.calendar.now()),
-    };
-  }
-
   /** A peer that is new may belong to a user that is new. */
   #withProfiles(message: JsonObject): JsonObject {
     if (message["PeersChanged"] === undefined) return message;
-    return { ...message, UserProfiles: this.#registry.users.map(profileJson) };
+    return { ...message, UserProfiles: this.#view.profiles() };
   }
 
   #broadcast(message: JsonObject): void {
@@ -461,51 +422,6 @@ export class Coordination {
     this.#outbox.push({ session: session.id, message });
   }
 
-  #nodeJson(node: CoordinationNode): JsonObject {
-    const routes = this.#routes(node);
-    const regions = asObject(this.#derpMap()["Regions"]) ?? {};
-    return nodeJson(node, {
-      domain: this.#options.domain,
-      online: this.#online.has(node.id),
-      expired: this.#admission.isExpired(node),
-      routes,
-      primaryRoutes: routes.filter((route) => this.#primaries.get(route.text) === node.id),
-      hasRegion: (region) => regions[String(region)] !== undefined,
-    });
-  }
-
-  #derpMap(): JsonObject {
-    return this.#registry.derpMap ?? this.#options.derpMap;
-  }
-
-  #routes(node: CoordinationNode): readonly Prefix[] {
-    const auto = this.#options.autoApproveExitNodes ?? false;
-    const mayExit = typeof auto === "boolean" ? auto : node.tags.some((tag) => auto.includes(tag));
-    const approved = new Set(node.approvedRoutes.map((route) => route.text));
-    return approvedRoutes(node, (route) => approved.has(route.text) || (route.isDefault && mayExit));
-  }
-
-  /** Who carries a route keeps it while online; otherwise the first online one, otherwise the first. */
-  #choosePrimaries(): void {
-    const carriers = new Map<string, number[]>();
-    for (const node of this.#registry.nodes) {
-      for (const route of this.#routes(node)) {
-        if (!route.isDefault) carriers.set(route.text, [...(carriers.get(route.text) ?? []), node.id]);
-      }
-    }
-    const chosen = new Map<string, number>();
-    for (const [route, ids] of carriers) {
-      const previous = this.#primaries.get(route);
-      const online = ids.filter((id) => this.#online.has(id));
-      const candidates = online.length > 0 ? online : ids;
-      const id = candidates.find((candidate) => candidate === previous) ?? candidates[0];
-      if (id === undefined) continue;
-      chosen.set(route, id);
-      if (previous !== undefined && previous !== id) this.#dirty.add(previous).add(id);
-    }
-    this.#primaries = chosen;
-  }
-
   #planExpiry(): void {
     const wall = this.#options.calendar.now();
     this.#expiryAt = undefined;
@@ -514,8 +430,4 @@ export class Coordination {
       this.#expiryAt = earliest(this.#expiryAt, after(this.#now, millis(keyExpiry - wall)));
     }
   }
-}
-
-function profileJson(user: { readonly id: number; readonly loginName: string }): JsonObject {
-  return { ID: user.id, LoginName: user.loginName, DisplayName: user.loginName };
 }
