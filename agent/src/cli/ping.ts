@@ -45,7 +45,7 @@ export function pingCommand(context: CommandContext): Command {
 }
 
 /** Asks until it is answered directly, `flags.c` times, or Ctrl-C. Returns the exit code. */
-export async function ping(
+async function ping(
   daemon: Pinger,
   host: string,
   flags: PingFlags,

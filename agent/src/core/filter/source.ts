@@ -31,7 +31,7 @@ export function parseAddresses(text: string): readonly Prefix[] | MalformedSourc
 }
 
 /** The fewest prefixes that cover `low` to `high`, both included, in order. */
-export function prefixesOfRange(low: Ip, high: Ip): readonly Prefix[] | MalformedSource {
+function prefixesOfRange(low: Ip, high: Ip): readonly Prefix[] | MalformedSource {
   if (low.isV4 !== high.isV4) return "not-an-address";
   const width = low.isV4 ? 32 : 128;
   const end = toInteger(high);
