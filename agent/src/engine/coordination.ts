@@ -35,6 +35,7 @@ const KEEP_ALIVE: Millis = seconds(50);
 const OFFLINE_GRACE: Millis = seconds(10);
 /** headscale's default. */
 const EPHEMERAL_GRACE: Millis = minutes(30);
+
 export interface CoordinationOptions {
   readonly random: Random;
   readonly calendar: Calendar;

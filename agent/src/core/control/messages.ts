@@ -64,11 +64,9 @@ export interface Hostinfo {
   readonly [more: string]: unknown;
 }
 
-/** How a node learned of an endpoint (tailcfg.EndpointType). */
-export const EndpointType = { unknown: 0, local: 1, stun: 2, portmapped: 3, stun4LocalPort: 4 } as const;
-
 export interface Endpoint {
   readonly endpoint: IpPort;
+  /** tailcfg.EndpointType: 0 unknown, 1 local, 2 by STUN, 3 port-mapped, 4 by STUN with the local port. */
   readonly type: number;
 }
 

@@ -22,8 +22,8 @@ import { type Random, randomBytes } from "../../base/random.ts";
 import { blake2s, kdf2 } from "../../crypto/hash.ts";
 import { type Suite, TAG_LENGTH, ZERO_NONCE } from "../../crypto/suite.ts";
 
-export const INITIATION_LENGTH = 101;
-export const RESPONSE_LENGTH = 51;
+const INITIATION_LENGTH = 101;
+const RESPONSE_LENGTH = 51;
 
 /** The type byte of every frame but the initiation, which has two bytes of version before it. */
 export const FrameType = { initiation: 1, response: 2, error: 3, record: 4 } as const;

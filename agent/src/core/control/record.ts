@@ -20,7 +20,7 @@ import { concat, viewOf } from "../../base/bytes.ts";
 import { type Suite, TAG_LENGTH } from "../../crypto/suite.ts";
 import { FrameType } from "./noise.ts";
 
-export const MAX_FRAME_LENGTH = 4096;
+const MAX_FRAME_LENGTH = 4096;
 const HEADER_LENGTH = 3;
 export const MAX_PLAINTEXT = MAX_FRAME_LENGTH - HEADER_LENGTH - TAG_LENGTH;
 
