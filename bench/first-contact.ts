@@ -21,7 +21,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const labProgram = [process.execPath, join(root, "dist/lab/lab.mjs")];
 
 /** Nothing is measured so soon after a start: STUN, routes and what the peers are told have to settle. */
-const SETTLE_MS = 1_000;
+const SETTLE_MS = 1_500;
 const IDLE_MS = 10_000;
 const REPLY_LIMIT_MS = 10_000;
 const DIRECT_LIMIT_MS = 8_000;
