@@ -41,7 +41,7 @@ test.each([0, 1, 255, 256, 131_071, 131_072, 131_073, 400_000])(
   "%i stored bytes are what a decoder reads",
   (size) => {
     const content = Uint8Array.from({ length: size }, (_, i) => i * 7);
-    expect(decompress(zstdStored(content))).toEqual(content);
+    expect(Buffer.compare(decompress(zstdStored(content)), content)).toBe(0);
   },
 );
 
