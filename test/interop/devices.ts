@@ -30,7 +30,7 @@ export abstract class Device {
   readonly host: Host;
   protected readonly world: World;
   #program: LabProcess | undefined;
-  #ip = "";
+  #ips: readonly string[] = [];
 
   constructor(world: World, host: Host) {
     this.world = world;
@@ -39,7 +39,11 @@ export abstract class Device {
 
   /** In the mesh, IPv4. */
   get ip(): string {
-    return this.#ip;
+    return this.#ips.find((ip) => ip.includes(".")) ?? "";
+  }
+
+  get ip6(): string {
+    return this.#ips.find((ip) => ip.includes(":")) ?? "";
   }
 
   protected abstract startProgram(): Promise<LabProcess>;
@@ -48,11 +52,10 @@ export abstract class Device {
   /** Returns when it is part of the mesh. */
   async start(): Promise<void> {
     this.#program = await this.startProgram();
-    const self = await this.until("joining", async () => {
+    this.#ips = await this.until("joining", async () => {
       const { BackendState, Self } = await this.status();
-      return BackendState === "Running" && Self.TailscaleIPs.length > 0 ? Self : undefined;
+      return BackendState === "Running" && Self.TailscaleIPs.length > 0 ? Self.TailscaleIPs : undefined;
     });
-    this.#ip = self.TailscaleIPs.find((ip) => ip.includes(".")) ?? "";
   }
 
   async stop(): Promise<void> {

@@ -1,16 +1,15 @@
 /** Unmodified tailscaled with our coordination server, our relay and our daemon. */
-import { join } from "node:path";
-import type { LabProcess } from "../../lab/processes.ts";
 import { sleep } from "../../lab/system.ts";
 import { Ours, Tailscaled, type Device } from "./devices.ts";
 import { buildPeers, PEERS_TIMEOUT_MS, say, testWithPeers, type Peers } from "./peers.ts";
 import { RELAY_CODE, startControl, startRelay } from "./servers.ts";
-import { expectTraffic } from "./traffic.ts";
+import { expectBulk, expectTraffic, startStream } from "./traffic.ts";
 import { OURS, THEIRS, World } from "./world.ts";
 
 const BY_RELAY = /^pong from \S+ \([\d.]+\) via DERP\(nyc\) in \d+m?s$/;
 const DIRECTLY_TO_OURS = /^pong from ours \([\d.]+\) via 198\.18\.1\.30:41641 in \d+m?s$/;
 const DIRECTLY_TO_THEIRS = /^pong from theirs \([\d.]+\) via 198\.18\.1\.40:41641 in \d+m?s$/;
+const BULK = 4 * 1024 * 1024;
 const TEST_TIMEOUT_MS = 60_000;
 
 let peers: Peers;
@@ -48,6 +47,8 @@ testWithPeers(
     expect((await theirs.ping("ours")).at(-1)).toMatch(DIRECTLY_TO_OURS);
     expect((await theirs.peer(ours.ip))?.CurAddr).toBe("198.18.1.30:41641");
     await expectTraffic(world, ours, theirs);
+    await expectBulk(world, ours, theirs, BULK);
+    await expectBulk(world, theirs, ours, BULK);
   },
   TEST_TIMEOUT_MS,
 );
@@ -67,6 +68,8 @@ testWithPeers(
     expect(fromOurs.lines.slice(0, 2)).toEqual(Array(2).fill(expect.stringMatching(BY_RELAY)));
     expect(fromOurs.code).toBe(1);
     await expectTraffic(world, ours, theirs);
+    await expectBulk(world, ours, theirs, BULK);
+    await expectBulk(world, theirs, ours, BULK);
     expect((await ours.command("status")).lines.join("\n")).toMatch(/ theirs .* active; relay "nyc"/);
     expect((await theirs.command("status")).lines.join("\n")).toMatch(/ ours .* active; relay "nyc"/);
 
@@ -82,14 +85,18 @@ testWithPeers(
   async () => {
     await direct(ours, theirs);
     await direct(theirs, ours);
-    const arrivals = await startStream();
+    const stream = await startStream(world, ours, theirs);
     await sleep(500);
 
     await world.cutUdp(OURS, THEIRS);
     const cutAt = Date.now();
-    const [last, next] = await ours.until("sending by the relay", async () => around(arrivals(), cutAt + 50));
-    say(`direct path cut: ${next - last} ms of silence towards tailscaled`);
-    expect(next - last).toBeLessThan(TAILSCALED_FAILOVER_MS);
+    const since = (moment: number): number[] => stream.arrivals().filter((at) => at > moment);
+    await ours.until("sending by the relay for a second", async () =>
+      since(cutAt).length >= 100 ? true : undefined,
+    );
+    const silence = longestGap(since(cutAt - 100));
+    say(`direct path cut: ${silence} ms of silence towards tailscaled`);
+    expect(silence).toBeLessThan(TAILSCALED_FAILOVER_MS);
 
     await world.restoreUdp();
     const restoredAt = performance.now();
@@ -123,22 +130,6 @@ async function direct(from: Device, to: Device): Promise<void> {
   expect((await from.ping("-c", "20", to.ip)).at(-1)).toMatch(/ via 198\.18\.1\.\d+:41641 in /);
 }
 
-/** Datagrams from us to tailscaled. The answer tells when they arrived so far, by Date.now(). */
-async function startStream(): Promise<() => readonly number[]> {
-  const program = (...args: readonly string[]) => ({
-    name: `stream-${args[0]}`,
-    command: [process.execPath, join(__dirname, "stream.mjs"), ...args],
-  });
-  const receiver: LabProcess = world.start(THEIRS, program("receive", "9000"));
-  await receiver.readyLine(/^listening$/, TEST_TIMEOUT_MS);
-  world.start(OURS, program("send", theirs.ip, "9000"));
-  await receiver.readyLine(/^\d/, TEST_TIMEOUT_MS);
-  return () => receiver.lines.slice(1).map((line) => Number(line.split(" ")[1]));
-}
-
-/** The arrivals before and after a moment, once there is one after it. */
-function around(arrivals: readonly number[], moment: number): readonly [number, number] | undefined {
-  const i = arrivals.findIndex((at) => at > moment);
-  const [last, next] = [arrivals[i - 1], arrivals[i]];
-  return last === undefined || next === undefined ? undefined : [last, next];
+function longestGap(times: readonly number[]): number {
+  return Math.max(...times.slice(1).map((at, i) => at - (times[i] ?? at)));
 }
