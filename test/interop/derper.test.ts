@@ -1,5 +1,5 @@
 /** An unmodified derper as the relay of our daemon and of tailscaled. */
-import { Ours, Tailscaled } from "./devices.ts";
+import { joinAll, Ours, Tailscaled } from "./devices.ts";
 import { buildPeers, PEERS_TIMEOUT_MS, testWithPeers, type Peers } from "./peers.ts";
 import { RELAY_CODE, startControl, startDerper } from "./servers.ts";
 import { expectTraffic } from "./traffic.ts";
@@ -22,10 +22,8 @@ testWithPeers(
     world = await World.open();
     const server = await startControl(world, await startDerper(world, peers.derper));
     const [ours, theirs] = [new Ours(world, server), new Tailscaled(world, server, peers)];
-    await Promise.all([ours.start(), theirs.start()]);
-    await ours.until("the home relay", async () =>
-      (await ours.status()).Self.Relay === RELAY_CODE ? true : undefined,
-    );
+    await joinAll(ours, theirs);
+    expect((await ours.status()).Self.Relay).toBe(RELAY_CODE);
 
     await world.cutUdp(OURS, THEIRS);
     expect((await ours.ping("-c", "1", "theirs"))[0]).toMatch(/ via DERP\(nyc\) in /);

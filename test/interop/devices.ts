@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { LabProcess } from "../../lab/processes.ts";
 import { sleep } from "../../lab/system.ts";
 import type { Peers } from "./peers.ts";
-import type { Server } from "./servers.ts";
+import { RELAY_CODE, type Server } from "./servers.ts";
 import { OURS, THEIRS, type Host, type Said, type World } from "./world.ts";
 
 /** What both say of a peer in `status --json`. */
@@ -24,6 +24,7 @@ interface StatusJson {
 }
 
 const JOIN_TIMEOUT_MS = 20_000;
+const COMMAND_TIMEOUT_MS = 40_000;
 const POLL_MS = 50;
 
 export abstract class Device {
@@ -70,7 +71,8 @@ export abstract class Device {
 
   /** Runs one of its commands, such as `ping HOST` or `status`. */
   command(...args: readonly string[]): Promise<Said> {
-    return this.world.run(this.host, { name: `${this.host}-${args[0]}`, command: this.cli(args) });
+    const name = `${this.host}-${args[0]}`;
+    return this.world.run(this.host, { name, command: this.cli(args) }, COMMAND_TIMEOUT_MS);
   }
 
   /** What `ping ARGS` printed. */
@@ -87,9 +89,11 @@ export abstract class Device {
     return Object.values((await this.status()).Peer ?? {}).find((peer) => peer.TailscaleIPs?.includes(ip));
   }
 
-  /** Returns when it has heard of a peer. */
-  async knows(ip: string): Promise<void> {
-    await this.until(`hearing of ${ip}`, () => this.peer(ip));
+  /** Returns when the coordination server has told it of a peer and where to reach it. */
+  async hearsOf(peer: Device): Promise<void> {
+    await this.until(`hearing of ${peer.host}`, async () =>
+      (await this.peer(peer.ip))?.Relay === RELAY_CODE ? true : undefined,
+    );
   }
 
   /** Asks again until there is an answer. @throws Error with the program's last words */
@@ -111,6 +115,12 @@ export abstract class Device {
 }
 
 const LAST_WORDS = 15;
+
+/** Starts both. Returns when each can reach the other, though nobody has spoken yet. */
+export async function joinAll(one: Device, other: Device): Promise<void> {
+  await Promise.all([one.start(), other.start()]);
+  await Promise.all([one.hearsOf(other), other.hearsOf(one)]);
+}
 
 export class Ours extends Device {
   readonly #server: Server;

@@ -1,5 +1,5 @@
 /** Our daemon in a headscale network, beside an unmodified tailscaled. */
-import { Ours, Tailscaled } from "./devices.ts";
+import { joinAll, Ours, Tailscaled } from "./devices.ts";
 import { buildPeers, PEERS_TIMEOUT_MS, testWithPeers, type Peers } from "./peers.ts";
 import { startHeadscale, startRelay } from "./servers.ts";
 import { expectTraffic } from "./traffic.ts";
@@ -22,9 +22,8 @@ testWithPeers(
     world = await World.open();
     const server = await startHeadscale(world, peers.headscale, await startRelay(world));
     const [ours, theirs] = [new Ours(world, server), new Tailscaled(world, server, peers)];
-    await Promise.all([ours.start(), theirs.start()]);
+    await joinAll(ours, theirs);
 
-    await Promise.all([ours.knows(theirs.ip), theirs.knows(ours.ip)]);
     const pongs = await ours.ping("theirs");
     expect(pongs[0]).toMatch(/^pong from theirs \([\d.]+\) via DERP\(nyc\) in /);
     expect(pongs.at(-1)).toMatch(/^pong from theirs \([\d.]+\) via 198\.18\.1\.40:41641 in /);

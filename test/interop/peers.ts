@@ -24,8 +24,8 @@ export interface Peers {
   readonly headscale: string;
 }
 
-/** For `beforeAll`: a first build takes about five minutes on two cores. */
-export const PEERS_TIMEOUT_MS = 20 * 60_000;
+/** For `beforeAll`: a first build takes about five minutes on two idle cores. */
+export const PEERS_TIMEOUT_MS = 40 * 60_000;
 
 const GO_NEEDED = "the peers are built with Go 1.26 or later: install it (https://go.dev/dl)";
 

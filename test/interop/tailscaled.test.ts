@@ -1,6 +1,6 @@
 /** Unmodified tailscaled with our coordination server, our relay and our daemon. */
 import { sleep } from "../../lab/system.ts";
-import { Ours, Tailscaled, type Device } from "./devices.ts";
+import { joinAll, Ours, Tailscaled, type Device } from "./devices.ts";
 import { buildPeers, PEERS_TIMEOUT_MS, say, testWithPeers, type Peers } from "./peers.ts";
 import { RELAY_CODE, startControl, startRelay } from "./servers.ts";
 import { expectBulk, expectTraffic, startStream } from "./traffic.ts";
@@ -28,7 +28,7 @@ beforeEach(async () => {
   const server = await startControl(world, await startRelay(world));
   ours = new Ours(world, server);
   theirs = new Tailscaled(world, server, peers);
-  await Promise.all([ours.start(), theirs.start()]);
+  await joinAll(ours, theirs);
 }, TEST_TIMEOUT_MS);
 
 afterEach(() => world?.close(), TEST_TIMEOUT_MS);
@@ -37,8 +37,6 @@ testWithPeers(
   "sallyport ping reaches tailscaled by the relay, then directly",
   async () => {
     expect((await theirs.status()).Self.Relay).toBe(RELAY_CODE);
-    expect((await ours.peer(theirs.ip))?.Relay).toBe(RELAY_CODE);
-
     const pongs = await ours.ping("theirs");
     expect(pongs[0]).toMatch(BY_RELAY);
     expect(pongs.at(-1)).toMatch(DIRECTLY_TO_THEIRS);

@@ -1,3 +1,5 @@
+// The unmodified headscale for test/interop, built by peers.ts. For another version, begin with a copy of its own go.sum:
+//	go get -tool github.com/juanfont/headscale/cmd/headscale@VERSION && go mod tidy
 module sallyport.invalid/peers/headscale
 
 go 1.26

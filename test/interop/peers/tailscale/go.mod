@@ -1,3 +1,5 @@
+// Unmodified peers for test/interop, built by peers.ts. For another version:
+//	go get -tool tailscale.com/cmd/{tailscaled,tailscale,derper}@VERSION && go mod tidy
 module sallyport.invalid/peers/tailscale
 
 go 1.26.6
