@@ -14,7 +14,8 @@ export const portableSuite: Suite = {
     }
   },
   x25519Public: (secret) => x25519.getPublicKey(secret),
-  aeadSeal: (key, nonce, plaintext, associated) => chacha20poly1305(key, nonce, associated).encrypt(plaintext),
+  aeadSeal: (key, nonce, plaintext, associated) =>
+    chacha20poly1305(key, nonce, associated).encrypt(plaintext),
   aeadOpen(key, nonce, sealed, associated) {
     try {
       return chacha20poly1305(key, nonce, associated).decrypt(sealed);
