@@ -1,7 +1,8 @@
 /** BLAKE2s (RFC 7693), HMAC over it (RFC 2104) and the key derivation of Noise and WireGuard. */
-import { hmac } from "@noble/hashes/hmac.js";
+import { hmac as nobleHmac } from "@noble/hashes/hmac.js";
 import { blake2s as nobleBlake2s } from "@noble/hashes/blake2.js";
 import { concat } from "../base/bytes.ts";
+import type { Suite } from "./suite.ts";
 
 const BYTE_ONE = Uint8Array.of(1);
 
@@ -16,23 +17,29 @@ export function blake2sMac(key: Uint8Array, message: Uint8Array): Uint8Array {
 }
 
 export function hmacBlake2s(key: Uint8Array, message: Uint8Array): Uint8Array {
-  return hmac(nobleBlake2s, key, message);
+  return nobleHmac(nobleBlake2s, key, message);
 }
+
+type Hmac = Suite["hmacBlake2s"];
 
 /** KDF1 … KDF3 of the WireGuard paper (section 5.4), equal to HKDF-BLAKE2s with `key` as salt and no info. */
-export function kdf1(key: Uint8Array, input: Uint8Array): Uint8Array {
-  return hmacBlake2s(hmacBlake2s(key, input), BYTE_ONE);
+export function kdf1(hmac: Hmac, key: Uint8Array, input: Uint8Array): Uint8Array {
+  return hmac(hmac(key, input), BYTE_ONE);
 }
 
-export function kdf2(key: Uint8Array, input: Uint8Array): readonly [Uint8Array, Uint8Array] {
-  const prk = hmacBlake2s(key, input);
-  const first = hmacBlake2s(prk, BYTE_ONE);
-  return [first, hmacBlake2s(prk, concat(first, Uint8Array.of(2)))];
+export function kdf2(hmac: Hmac, key: Uint8Array, input: Uint8Array): readonly [Uint8Array, Uint8Array] {
+  const prk = hmac(key, input);
+  const first = hmac(prk, BYTE_ONE);
+  return [first, hmac(prk, concat(first, Uint8Array.of(2)))];
 }
 
-export function kdf3(key: Uint8Array, input: Uint8Array): readonly [Uint8Array, Uint8Array, Uint8Array] {
-  const prk = hmacBlake2s(key, input);
-  const first = hmacBlake2s(prk, BYTE_ONE);
-  const second = hmacBlake2s(prk, concat(first, Uint8Array.of(2)));
-  return [first, second, hmacBlake2s(prk, concat(second, Uint8Array.of(3)))];
+export function kdf3(
+  hmac: Hmac,
+  key: Uint8Array,
+  input: Uint8Array,
+): readonly [Uint8Array, Uint8Array, Uint8Array] {
+  const prk = hmac(key, input);
+  const first = hmac(prk, BYTE_ONE);
+  const second = hmac(prk, concat(first, Uint8Array.of(2)));
+  return [first, second, hmac(prk, concat(second, Uint8Array.of(3)))];
 }

@@ -1,6 +1,7 @@
 import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
 import { x25519 } from "@noble/curves/ed25519.js";
 import { isZero } from "../base/bytes.ts";
+import { hmacBlake2s } from "./hash.ts";
 import type { Suite } from "./suite.ts";
 
 /** The primitives on @noble/*: audited, without dependencies, and the reference for every faster one. */
@@ -23,4 +24,5 @@ export const portableSuite: Suite = {
       return undefined;
     }
   },
+  hmacBlake2s,
 };

@@ -17,6 +17,8 @@ export interface Suite {
     sealed: Uint8Array,
     associated?: Uint8Array,
   ): Uint8Array | undefined;
+  /** HMAC (RFC 2104) over BLAKE2s-256. */
+  hmacBlake2s(key: Uint8Array, message: Uint8Array): Uint8Array;
 }
 
 export const TAG_LENGTH = 16;

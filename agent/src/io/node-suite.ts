@@ -2,6 +2,7 @@
 import {
   createCipheriv,
   createDecipheriv,
+  createHmac,
   createPrivateKey,
   createPublicKey,
   diffieHellman,
@@ -55,6 +56,7 @@ export const nodeSuite: Suite = {
     }
     return plain(plaintext);
   },
+  hmacBlake2s: (key, message) => plain(createHmac("blake2s256", key).update(message).digest()),
 };
 
 interface Known {

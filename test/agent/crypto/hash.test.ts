@@ -2,6 +2,7 @@ import { createHash, createHmac, hkdfSync } from "node:crypto";
 import fc from "fast-check";
 import { blake2s as nobleBlake2s } from "@noble/hashes/blake2.js";
 import { concat, toHex, utf8 } from "../../../agent/src/base/bytes.ts";
+import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
 import { blake2s, blake2sMac, hmacBlake2s, kdf1, kdf2, kdf3 } from "../../../agent/src/crypto/hash.ts";
 
 test("BLAKE2s of 'abc' is that of RFC 7693 appendix B, in one part or in three", () => {
@@ -31,10 +32,11 @@ test("the hashes and key derivations are those of OpenSSL", () => {
         createHash("blake2s256").update(key).update(input).digest("hex"),
       );
       expect(toHex(hmacBlake2s(key, input))).toBe(createHmac("blake2s256", key).update(input).digest("hex"));
+      expect(toHex(nodeSuite.hmacBlake2s(key, input))).toBe(toHex(hmacBlake2s(key, input)));
       const want = new Uint8Array(hkdfSync("blake2s256", input, key, "", 96));
-      expect(kdf1(key, input)).toEqual(want.slice(0, 32));
-      expect(concat(...kdf2(key, input))).toEqual(want.slice(0, 64));
-      expect(concat(...kdf3(key, input))).toEqual(want);
+      expect(kdf1(hmacBlake2s, key, input)).toEqual(want.slice(0, 32));
+      expect(concat(...kdf2(hmacBlake2s, key, input))).toEqual(want.slice(0, 64));
+      expect(concat(...kdf3(hmacBlake2s, key, input))).toEqual(want);
     }),
   );
 });

@@ -193,7 +193,7 @@ export class NoiseState {
       this.#poisoned = true;
       return this.#ck;
     }
-    const [ck, key] = kdf2(this.#ck, shared);
+    const [ck, key] = kdf2(this.#suite.hmacBlake2s, this.#ck, shared);
     this.#ck = ck;
     return key;
   }
@@ -214,6 +214,6 @@ export class NoiseState {
 
   /** The keys client → server and server → client. */
   split(): readonly [Uint8Array, Uint8Array] {
-    return kdf2(this.#ck, NOTHING);
+    return kdf2(this.#suite.hmacBlake2s, this.#ck, NOTHING);
   }
 }

@@ -68,7 +68,7 @@ export class Handshake {
   ): noise.ReadInitiation | InitiationRefusal {
     const staticShared = this.#agreeStatic();
     if (staticShared === undefined) return "unauthenticated";
-    const opened = noise.readTimestamp(this.#options.identity.suite, read, message, staticShared);
+    const opened = noise.readTimestamp(read, message, staticShared);
     if (opened === undefined) return "unauthenticated";
     if (!isLater(opened.timestamp, this.#greatestTimestamp)) return "stale-initiation";
     if (this.#lastAcceptedAt !== undefined && now < after(this.#lastAcceptedAt, INITIATION_INTERVAL)) {

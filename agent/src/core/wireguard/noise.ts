@@ -61,9 +61,9 @@ export function initiate(
   const ephemeral = suite.x25519Public(secret);
   const es = suite.x25519(secret, options.peerStatic);
   if (es === undefined) return undefined;
-  const opened = SymmetricState.initial(options.peerStatic).mixEphemeral(ephemeral).mixKey(es);
-  const [sealedStatic, afterStatic] = opened.seal(suite, identity.publicKey);
-  const [sealedTimestamp, state] = afterStatic.mixKey(options.staticShared).seal(suite, options.timestamp);
+  const opened = SymmetricState.initial(suite, options.peerStatic).mixEphemeral(ephemeral).mixKey(es);
+  const [sealedStatic, afterStatic] = opened.seal(identity.publicKey);
+  const [sealedTimestamp, state] = afterStatic.mixKey(options.staticShared).seal(options.timestamp);
   return {
     message: encodeInitiation({ sender: options.sender, ephemeral, sealedStatic, sealedTimestamp }),
     pending: { ephemeral: secret, state },
@@ -74,22 +74,21 @@ export function initiate(
 export function readInitiation(identity: Identity, message: Initiation): ReadInitiation | undefined {
   const es = identity.privateKey.expose((secret) => identity.suite.x25519(secret, message.ephemeral));
   if (es === undefined) return undefined;
-  const opened = SymmetricState.initial(identity.publicKey)
+  const opened = SymmetricState.initial(identity.suite, identity.publicKey)
     .mixEphemeral(message.ephemeral)
     .mixKey(es)
-    .open(identity.suite, message.sealedStatic);
+    .open(message.sealedStatic);
   if (opened === undefined) return undefined;
   return { initiatorStatic: opened[0], initiatorEphemeral: message.ephemeral, state: opened[1] };
 }
 
 /** Reads the rest of message 1: its timestamp, which proves that the named peer sent it (once). */
 export function readTimestamp(
-  suite: Suite,
   read: ReadInitiation,
   message: Initiation,
   staticShared: Uint8Array,
 ): { readonly timestamp: Uint8Array; readonly read: ReadInitiation } | undefined {
-  const opened = read.state.mixKey(staticShared).open(suite, message.sealedTimestamp);
+  const opened = read.state.mixKey(staticShared).open(message.sealedTimestamp);
   if (opened === undefined) return undefined;
   return { timestamp: opened[0], read: { ...read, state: opened[1] } };
 }
@@ -118,7 +117,7 @@ export function respond(
     .mixSecret(ee)
     .mixSecret(se)
     .mixPresharedKey(options.presharedKey)
-    .seal(suite, NOTHING);
+    .seal(NOTHING);
   const [receive, send] = state.split();
   const { sender, receiver } = options;
   return { message: encodeResponse({ sender, receiver, ephemeral, sealedNothing }), keys: { send, receive } };
@@ -140,7 +139,7 @@ export function readResponse(
     .mixSecret(ee)
     .mixSecret(se)
     .mixPresharedKey(presharedKey)
-    .open(suite, message.sealedNothing);
+    .open(message.sealedNothing);
   if (opened === undefined) return undefined;
   const [send, receive] = opened[1].split();
   return { send, receive };
@@ -150,49 +149,54 @@ export function readResponse(
 export class SymmetricState {
   readonly chainingKey: Uint8Array;
   readonly hash: Uint8Array;
+  protected readonly suite: Suite;
 
-  constructor(chainingKey: Uint8Array, hash: Uint8Array) {
+  constructor(suite: Suite, chainingKey: Uint8Array, hash: Uint8Array) {
+    this.suite = suite;
     this.chainingKey = chainingKey;
     this.hash = hash;
   }
 
   /** The state before any handshake, and the hash bound to the responder's static key. */
-  static initial(responderStatic: Uint8Array): SymmetricState {
-    return START.mixHash(responderStatic);
+  static initial(suite: Suite, responderStatic: Uint8Array): SymmetricState {
+    return SymmetricState.start(suite).mixHash(responderStatic);
   }
 
   /** The state that all handshakes begin from. */
-  static start(): SymmetricState {
-    const chainingKey = blake2s(CONSTRUCTION);
-    return new SymmetricState(chainingKey, blake2s(chainingKey, IDENTIFIER));
+  static start(suite: Suite): SymmetricState {
+    return new SymmetricState(suite, START_CHAINING_KEY, START_HASH);
   }
 
   mixHash(data: Uint8Array): SymmetricState {
-    return new SymmetricState(this.chainingKey, blake2s(this.hash, data));
+    return new SymmetricState(this.suite, this.chainingKey, blake2s(this.hash, data));
   }
 
   /** Unlike plain Noise IK, WireGuard mixes the ephemeral into the chaining key too. */
   mixEphemeral(ephemeral: Uint8Array): SymmetricState {
-    return new SymmetricState(kdf1(this.chainingKey, ephemeral), blake2s(this.hash, ephemeral));
+    return new SymmetricState(
+      this.suite,
+      kdf1(this.suite.hmacBlake2s, this.chainingKey, ephemeral),
+      blake2s(this.hash, ephemeral),
+    );
   }
 
   mixSecret(secret: Uint8Array): SymmetricState {
-    return new SymmetricState(kdf1(this.chainingKey, secret), this.hash);
+    return new SymmetricState(this.suite, kdf1(this.suite.hmacBlake2s, this.chainingKey, secret), this.hash);
   }
 
   mixKey(secret: Uint8Array): KeyedState {
-    const [chainingKey, key] = kdf2(this.chainingKey, secret);
-    return new KeyedState(chainingKey, this.hash, key);
+    const [chainingKey, key] = kdf2(this.suite.hmacBlake2s, this.chainingKey, secret);
+    return new KeyedState(this.suite, chainingKey, this.hash, key);
   }
 
   mixPresharedKey(presharedKey: Uint8Array): KeyedState {
-    const [chainingKey, tau, key] = kdf3(this.chainingKey, presharedKey);
-    return new KeyedState(chainingKey, blake2s(this.hash, tau), key);
+    const [chainingKey, tau, key] = kdf3(this.suite.hmacBlake2s, this.chainingKey, presharedKey);
+    return new KeyedState(this.suite, chainingKey, blake2s(this.hash, tau), key);
   }
 
   /** The transport keys: initiator to responder, then back. */
   split(): readonly [Uint8Array, Uint8Array] {
-    return kdf2(this.chainingKey, NOTHING);
+    return kdf2(this.suite.hmacBlake2s, this.chainingKey, NOTHING);
   }
 }
 
@@ -200,20 +204,21 @@ export class SymmetricState {
 export class KeyedState extends SymmetricState {
   readonly key: Uint8Array;
 
-  constructor(chainingKey: Uint8Array, hash: Uint8Array, key: Uint8Array) {
-    super(chainingKey, hash);
+  constructor(suite: Suite, chainingKey: Uint8Array, hash: Uint8Array, key: Uint8Array) {
+    super(suite, chainingKey, hash);
     this.key = key;
   }
 
-  seal(suite: Suite, plaintext: Uint8Array): readonly [Uint8Array, SymmetricState] {
-    const sealed = suite.aeadSeal(this.key, ZERO_NONCE, plaintext, this.hash);
+  seal(plaintext: Uint8Array): readonly [Uint8Array, SymmetricState] {
+    const sealed = this.suite.aeadSeal(this.key, ZERO_NONCE, plaintext, this.hash);
     return [sealed, this.mixHash(sealed)];
   }
 
-  open(suite: Suite, sealed: Uint8Array): readonly [Uint8Array, SymmetricState] | undefined {
-    const plaintext = suite.aeadOpen(this.key, ZERO_NONCE, sealed, this.hash);
+  open(sealed: Uint8Array): readonly [Uint8Array, SymmetricState] | undefined {
+    const plaintext = this.suite.aeadOpen(this.key, ZERO_NONCE, sealed, this.hash);
     return plaintext === undefined ? undefined : [plaintext, this.mixHash(sealed)];
   }
 }
 
-const START = SymmetricState.start();
+const START_CHAINING_KEY = blake2s(CONSTRUCTION);
+const START_HASH = blake2s(START_CHAINING_KEY, IDENTIFIER);
