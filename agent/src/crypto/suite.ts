@@ -18,7 +18,7 @@ export interface Suite {
     associated?: Uint8Array,
   ): Uint8Array | undefined;
   /** HMAC (RFC 2104) over BLAKE2s-256. */
-  hmacBlake2s(key: Uint8Array, message: Uint8Array): Uint8Array;
+  readonly hmacBlake2s: (key: Uint8Array, message: Uint8Array) => Uint8Array;
 }
 
 export const TAG_LENGTH = 16;
