@@ -21,7 +21,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const labProgram = [process.execPath, join(root, "dist/lab/lab.mjs")];
 
 /** Nothing is measured so soon after a start: STUN, routes and what the peers are told have to settle. */
-const SETTLE_MS = 1_500;
+const SETTLE_MS = 2_000;
 const IDLE_MS = 10_000;
 const REPLY_LIMIT_MS = 10_000;
 const DIRECT_LIMIT_MS = 8_000;
@@ -61,6 +61,7 @@ async function measure(meshes: readonly Mesh[], { repetitions, only }: Options):
   for (const mesh of meshes) {
     say(`${mesh.name}: starting servers and peers`);
     await mesh.startServers();
+    for (const [role, program] of Object.entries(mesh.servers)) void watch(mesh, role, program);
     const exit = await mesh.startDevice("exit", "exit");
     const home = await mesh.startDevice("home", "home");
     targets.set(mesh, { exit: await exit.device.ip(), home: await home.device.ip() });
@@ -83,6 +84,15 @@ async function measure(meshes: readonly Mesh[], { repetitions, only }: Options):
     });
   }
 }
+
+/** A server that ends by itself makes everything after it worthless. */
+async function watch(mesh: Mesh, role: string, program: LabProcess): Promise<void> {
+  const { code, signal } = await program.exited;
+  if (!ending)
+    say(`${mesh.name}: the ${role} ended (${signal ?? code}):\n${program.lines.slice(-10).join("\n")}`);
+}
+
+let ending = false;
 
 /** Every repetition measures all, each time in another order. */
 async function alternate(
@@ -285,6 +295,7 @@ async function main(): Promise<void> {
   });
   const meshes = await openMeshes(values.peers === "" ? undefined : values.peers, values.against);
   const closeAll = async (): Promise<void> => {
+    ending = true;
     await Promise.all(meshes.map(({ lab }) => lab.close()));
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const)

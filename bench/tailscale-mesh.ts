@@ -32,6 +32,7 @@ export class TailscaleMesh implements Mesh {
     const map = join(folderIn(this.lab, "relay"), "derp-map.json");
     writeFileSync(map, JSON.stringify({ Regions: { 900: REGION } }));
     this.#control = await startControl(this.#agent, map);
+    this.servers["coordination (ours)"] = this.#control.process;
     this.#authorities = join(this.lab.folder, "authorities.pem");
     writeFileSync(this.#authorities, certificate + this.#control.certificate);
   }
