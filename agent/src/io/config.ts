@@ -1,5 +1,5 @@
 /** The settings of the roles, and the file /etc/sallyport/agent.json that may hold them. */
-import { z } from "zod";
+import * as z from "zod";
 import { OperationError, UsageError } from "../base/errors.ts";
 import { logLevels } from "./logger.ts";
 import { type Setting, type Settings, problemOf } from "./settings.ts";

@@ -6,7 +6,7 @@
  *   POST /v1/up      UpRequest                 → UpEvents, one JSON object a line
  *   POST /v1/down    POST /v1/logout           → {}
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Log } from "../base/log.ts";
 import type { LocalBackend, UpRequest } from "../health/local-backend.ts";
 import { type JsonApiServer, serveJsonApi, withBody } from "./json-api-server.ts";

@@ -7,7 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { OperationError } from "../base/errors.ts";
 import { formatPrivateKey, MachinePrivate, NodePrivate, parsePrivateKey } from "../base/keys.ts";
 import { codeOf } from "./system-error.ts";
