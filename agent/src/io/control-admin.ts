@@ -1,5 +1,5 @@
 /**
- * The administrator's API: HTTP over a Unix socket of mode 0600, by which the commands ask the coordination server.
+ * The administrator's API, by which the commands ask the coordination server.
  *
  *   POST   /auth-keys      {reusable, tags, ephemeral, expirySeconds, user}   → {id, key}; all are optional
  *   GET    /auth-keys                                                         → [key without its text]
@@ -7,22 +7,17 @@
  *   POST   /nodes/ID/routes {routes}                                          → {}
  *   GET    /nodes                                                             → [node]
  *   POST   /derp-map       the new relay map                                  → {}
- *
- * An error is {code, message} with a status of 400 and above; its message is for people.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { z } from "zod";
+import * as z from "zod";
 import { Prefix } from "../base/address.ts";
-import { OperationError, ParseError, SallyportError, UsageError } from "../base/errors.ts";
+import { UsageError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import type { Instant } from "../base/time.ts";
-import { wallTime } from "../base/time.ts";
+import { type Instant, wallTime } from "../base/time.ts";
 import type { JsonObject } from "../core/control/json.ts";
 import { parseDerpMap } from "../core/path/derp-map.ts";
-import type { Coordination } from "../engine/coordination.ts";
 import { systemCalendar } from "./calendar.ts";
 import type { CoordinationDriver } from "./coordination-driver.ts";
-import { listenPrivately } from "./unix-socket.ts";
+import { type JsonApiServer, type Route, serveJsonApi, withBody } from "./json-api-server.ts";
 
 export interface ControlAdminOptions {
   /** Of the socket. */
@@ -31,26 +26,30 @@ export interface ControlAdminOptions {
   readonly log: Log;
 }
 
-export interface ControlAdmin {
-  /** Removes the socket. */
-  close(): Promise<void>;
-}
+export type ControlAdmin = JsonApiServer;
 
 /** @throws OperationError when another server listens there, or the path can not be used */
-export async function serveControlAdmin({ path, driver, log }: ControlAdminOptions): Promise<ControlAdmin> {
-  const server = createServer((request, response) => {
-    handle(driver, request)
-      .then((result) => send(response, 200, result))
-      .catch((error: unknown) => sendError(response, error, log));
-  });
-  await listenPrivately(server, path, "coordination server");
-  return {
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
-  };
+export function serveControlAdmin({ path, driver, log }: ControlAdminOptions): Promise<ControlAdmin> {
+  const { coordination } = driver;
+  const routes = {
+    "GET /auth-keys": () => coordination.listAuthKeys(),
+    "POST /auth-keys": withBody(authKeyRequest, (request) => createAuthKey(driver, request)),
+    "DELETE /auth-keys/:id": (_, id) =>
+      changeOne(driver, () => coordination.removeAuthKey(id), `no auth key has the id ${id}`),
+    "GET /nodes": () => coordination.listNodes(),
+    "DELETE /nodes/:id": (_, id) => changeNode(driver, id, (node, at) => coordination.deleteNode(node, at)),
+    "POST /nodes/:id/expire": (_, id) =>
+      changeNode(driver, id, (node, at) => coordination.expireNode(node, at)),
+    "POST /nodes/:id/routes": withBody(routesRequest, (request, id) => {
+      const prefixes = request.routes.map(Prefix.parse);
+      return changeNode(driver, id, (node, at) => coordination.approveRoutes(node, prefixes, at));
+    }),
+    "POST /derp-map": (json) => {
+      const derpMap = checkDerpMap(json, "the request");
+      return driver.change((at) => coordination.setDerpMap(derpMap, at));
+    },
+  } satisfies Record<string, Route>;
+  return serveJsonApi({ path, role: "coordination server", routes, bodyLimit: BODY_LIMIT, log });
 }
 
 /** @throws UsageError when it is no relay map with at least one region */
@@ -66,65 +65,32 @@ export function checkDerpMap(json: unknown, source: string): JsonObject {
 /** A relay map of many regions fits. */
 const BODY_LIMIT = 4 * 1024 * 1024;
 
-const authKeyRequest = z.strictObject({
-  reusable: z.boolean().optional(),
-  tags: z.array(z.string()).optional(),
-  ephemeral: z.boolean().optional(),
-  expirySeconds: z.number().positive().optional(),
-  user: z.string().min(1).optional(),
-});
+const authKeyRequest = z
+  .strictObject({
+    reusable: z.boolean().optional(),
+    tags: z.array(z.string()).optional(),
+    ephemeral: z.boolean().optional(),
+    expirySeconds: z.number().positive().optional(),
+    user: z.string().min(1).optional(),
+  })
+  .default({});
 const routesRequest = z.strictObject({ routes: z.array(z.string()) });
 
-async function handle(driver: CoordinationDriver, request: IncomingMessage): Promise<unknown> {
-  const { coordination } = driver;
-  const [what, id = "", verb = ""] = (request.url ?? "").split("?")[0]?.split("/").slice(1) ?? [];
-  switch (`${request.method ?? ""} /${[what, id && ":id", verb].filter(Boolean).join("/")}`) {
-    case "POST /auth-keys": {
-      const { expirySeconds, ...options } = authKeyRequest.parse((await readJson(request)) ?? {});
-      const expiry =
-        expirySeconds === undefined ? undefined : wallTime(systemCalendar.now() + expirySeconds * 1000);
-      const created = await driver.change(() => coordination.createAuthKey({ ...options, expiry }));
-      return { id: created.id, key: created.text };
-    }
-    case "GET /auth-keys":
-      return coordination.listAuthKeys();
-    case "DELETE /auth-keys/:id":
-      return await changeOne(driver, () => coordination.removeAuthKey(id), `no auth key has the id ${id}`);
-    case "GET /nodes":
-      return coordination.listNodes();
-    case "DELETE /nodes/:id":
-      return await changeNode(driver, id, (node, at) => coordination.deleteNode(node, at));
-    case "POST /nodes/:id/expire":
-      return await changeNode(driver, id, (node, at) => coordination.expireNode(node, at));
-    case "POST /nodes/:id/routes": {
-      const routes = routesRequest.parse(await readJson(request)).routes.map(Prefix.parse);
-      return await changeNode(driver, id, (node, at) => coordination.approveRoutes(node, routes, at));
-    }
-    case "POST /derp-map":
-      return await replaceDerpMap(driver, coordination, await readJson(request));
-    default:
-      throw new OperationError(
-        "not-found",
-        "there is no such path: this program and the server differ in version",
-      );
-  }
-}
-
-async function replaceDerpMap(
+async function createAuthKey(
   driver: CoordinationDriver,
-  coordination: Coordination,
-  json: unknown,
-): Promise<object> {
-  const derpMap = checkDerpMap(json, "the request");
-  await driver.change((at) => coordination.setDerpMap(derpMap, at));
-  return {};
+  { expirySeconds, ...options }: z.infer<typeof authKeyRequest>,
+): Promise<{ readonly id: string; readonly key: string }> {
+  const expiry =
+    expirySeconds === undefined ? undefined : wallTime(systemCalendar.now() + expirySeconds * 1000);
+  const { id, text } = await driver.change(() => driver.coordination.createAuthKey({ ...options, expiry }));
+  return { id, key: text };
 }
 
 function changeNode(
   driver: CoordinationDriver,
   id: string,
   change: (node: number, at: Instant) => boolean,
-): Promise<object> {
+): Promise<void> {
   const missing = `no node has the id ${id}: \`sallyport control nodes\` lists them`;
   return changeOne(driver, (at) => change(Number(id), at), missing);
 }
@@ -133,41 +99,6 @@ async function changeOne(
   driver: CoordinationDriver,
   change: (at: Instant) => boolean,
   missing: string,
-): Promise<object> {
-  if (!(await driver.change(change))) throw new OperationError("not-found", missing);
-  return {};
-}
-
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  const parts: Uint8Array[] = [];
-  let length = 0;
-  for await (const part of request as AsyncIterable<Uint8Array>) {
-    length += part.length;
-    if (length > BODY_LIMIT) throw new UsageError("body-too-long", "the request is too long");
-    parts.push(part);
-  }
-  const text = Buffer.concat(parts).toString("utf8");
-  try {
-    return text === "" ? undefined : (JSON.parse(text) as unknown);
-  } catch {
-    throw new UsageError("body-not-json", "the request is no JSON");
-  }
-}
-
-function send(response: ServerResponse, status: number, body: unknown): void {
-  response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
-}
-
-function sendError(response: ServerResponse, error: unknown, log: Log): void {
-  if (error instanceof z.ZodError) {
-    const [issue] = error.issues;
-    const message = `the request does not fit: ${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`;
-    send(response, 400, { code: "bad-request", message });
-  } else if (error instanceof SallyportError) {
-    const status = error.code === "not-found" ? 404 : error instanceof OperationError ? 500 : 400;
-    send(response, error instanceof ParseError ? 400 : status, { code: error.code, message: error.message });
-  } else {
-    log.error("control-admin", { message: error instanceof Error ? error.message : String(error) });
-    send(response, 500, { code: "internal", message: "the server failed; its log says why" });
-  }
+): Promise<void> {
+  if (!(await driver.change(change))) throw new UsageError("not-found", missing);
 }

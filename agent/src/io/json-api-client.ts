@@ -5,7 +5,7 @@ import { type Millis, seconds } from "../base/time.ts";
 import { codeOf } from "./system-error.ts";
 
 export interface Question {
-  readonly method: "GET" | "POST";
+  readonly method: "GET" | "POST" | "DELETE";
   readonly path: string;
   readonly body?: unknown;
   /** After so much silence the process counts as stuck; 0 waits for ever. @default 10 s */
@@ -13,28 +13,33 @@ export interface Question {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Who serves a socket, for errors. */
+export interface Server {
+  /** Such as "daemon". */
+  readonly name: string;
+  /** The command that starts it, such as "sallyport daemon". */
+  readonly command: string;
+}
+
 /** Its methods throw OperationError: nobody is there, or does not answer, or says what is wrong. */
 export class JsonApiClient {
   readonly #socket: string;
-  readonly #role: string;
+  readonly #server: Server;
   readonly #signal: AbortSignal | undefined;
 
-  /**
-   * @param role who serves the socket, as in `sallyport daemon`; for errors
-   * @param signal takes every question back
-   */
-  constructor(socket: string, role: string, signal?: AbortSignal) {
+  /** @param signal takes every question back */
+  constructor(socket: string, server: Server, signal?: AbortSignal) {
     this.#socket = socket;
-    this.#role = role;
+    this.#server = server;
     this.#signal = signal;
   }
 
   async ask(question: Question): Promise<unknown> {
-    return JSON.parse(await textOf(await this.#send(question)));
+    return this.#read(await textOf(await this.#send(question)));
   }
 
   async *askLines(question: Question): AsyncGenerator<unknown> {
-    for await (const line of linesOf(await this.#send(question))) yield JSON.parse(line);
+    for await (const line of linesOf(await this.#send(question))) yield this.#read(line);
   }
 
   #send({
@@ -51,15 +56,27 @@ export class JsonApiClient {
       request.once("error", (error) => reject(this.#refusal(error)));
       request.once("response", (response) => {
         if (response.statusCode === 200) return resolve(response);
-        textOf(response).then((text) => reject(errorFrom(text)), reject);
+        textOf(response)
+          .then((text) => reject(errorFrom(this.#read(text))))
+          .catch(reject);
       });
       request.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
 
+  #read(text: string): unknown {
+    try {
+      return JSON.parse(text);
+    } catch (cause) {
+      const { name } = this.#server;
+      const message = `the answer of the ${name} can not be read: use the command and the ${name} of one version`;
+      throw new OperationError("unreadable-answer", message, { cause });
+    }
+  }
+
   #silent(within: Millis): OperationError {
     const wait = `${within / 1000} s`;
-    const message = `the ${this.#role} on ${this.#socket} has not answered for ${wait}: restart it`;
+    const message = `the ${this.#server.name} on ${this.#socket} has not answered for ${wait}: restart it`;
     return new OperationError("no-answer", message);
   }
 
@@ -67,14 +84,17 @@ export class JsonApiClient {
     if (error instanceof OperationError) return error;
     const code = codeOf(error);
     if (code === "EACCES" || code === "EPERM") {
-      const remedy = `run the command as the user who runs the ${this.#role}, such as with sudo`;
+      const remedy = `run the command as the user who runs the ${this.#server.name}, such as with sudo`;
       return new OperationError("no-permission", `no permission to use ${this.#socket}: ${remedy}`);
     }
     if (code === "ENOENT" || code === "ECONNREFUSED") {
-      const remedy = `start it with \`sallyport ${this.#role}\`, or give --socket the path it listens on`;
-      return new OperationError("not-running", `no ${this.#role} is running on ${this.#socket}: ${remedy}`);
+      const remedy = `start it with \`${this.#server.command}\`, or give --socket the path it listens on`;
+      return new OperationError(
+        "not-running",
+        `no ${this.#server.name} is running on ${this.#socket}: ${remedy}`,
+      );
     }
-    const message = `lost the ${this.#role} on ${this.#socket} (${code}): its log says why`;
+    const message = `lost the ${this.#server.name} on ${this.#socket} (${code}): its log says why`;
     return new OperationError("connection-lost", message, { cause: error });
   }
 }
@@ -99,7 +119,7 @@ async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
   }
 }
 
-function errorFrom(text: string): OperationError {
-  const { code, message } = JSON.parse(text) as { code: string; message: string };
+function errorFrom(answer: unknown): OperationError {
+  const { code, message } = answer as { readonly code: string; readonly message: string };
   return new OperationError(code, message);
 }

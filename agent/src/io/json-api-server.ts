@@ -5,7 +5,7 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { z } from "zod";
-import { SallyportError, UsageError } from "../base/errors.ts";
+import { ParseError, SallyportError, UsageError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { listenPrivately } from "./unix-socket.ts";
 
@@ -14,13 +14,20 @@ export interface JsonApiOptions {
   readonly path: string;
   /** Who serves it, for errors, such as "daemon". */
   readonly role: string;
-  /** By method and path, such as "GET /v1/status". */
-  readonly routes: Readonly<Record<string, Route>>;
+  /** By method and path, such as "GET /v1/status" or "DELETE /nodes/:id". */
+  readonly routes: Routes;
+  /** Longest body, in characters. @default 65,536: generous for keys and names, small for a stranger */
+  readonly bodyLimit?: number;
   readonly log: Log;
 }
 
-/** Answers with one value, or with many: then each is sent as a line of its own. */
-export type Route = (body: unknown) => unknown;
+type Routes = Readonly<Record<string, Route>>;
+
+/**
+ * Answers with one value, or with many: then each is sent as a line of its own.
+ * `parameters` are what stands in the path in the places of the names with a colon.
+ */
+export type Route = (body: unknown, ...parameters: string[]) => unknown;
 
 export interface JsonApiServer {
   /** Ends what is under way and removes the socket. */
@@ -28,9 +35,10 @@ export interface JsonApiServer {
 }
 
 /** @throws OperationError when another process listens there, or the path can not be used */
-export async function serveJsonApi({ path, role, routes, log }: JsonApiOptions): Promise<JsonApiServer> {
+export async function serveJsonApi(options: JsonApiOptions): Promise<JsonApiServer> {
+  const { path, role, log } = options;
   const server = createServer((request, response) => {
-    handle(routes, request, response).catch((error: unknown) => sendError(response, error, log));
+    handle(options, request, response).catch((error: unknown) => sendError(response, error, log));
   });
   await listenPrivately(server, path, role);
   return {
@@ -43,40 +51,61 @@ export async function serveJsonApi({ path, role, routes, log }: JsonApiOptions):
 }
 
 /** A route whose body has a form. The error names places only: a value may be a secret. */
-export function withBody<T>(schema: z.ZodType<T>, answer: (body: T) => unknown): Route {
-  return (json) => {
+export function withBody<T>(
+  schema: z.ZodType<T>,
+  answer: (body: T, ...parameters: string[]) => unknown,
+): Route {
+  return (json, ...parameters) => {
     const body = schema.safeParse(json);
-    if (body.success) return answer(body.data);
+    if (body.success) return answer(body.data, ...parameters);
     const places = body.error.issues.map((issue) => issue.path.join(".") || "the body");
     throw new UsageError("malformed-request", `malformed request: ${places.join(", ")}`);
   };
 }
 
-/** What a command may send: generous for keys and names, small for a stranger. */
-const BODY_LIMIT = 65_536;
+const DEFAULT_BODY_LIMIT = 65_536;
 
 async function handle(
-  routes: Readonly<Record<string, Route>>,
+  { role, routes, bodyLimit = DEFAULT_BODY_LIMIT }: JsonApiOptions,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const name = `${request.method} ${request.url}`;
-  const route = Object.hasOwn(routes, name) ? routes[name] : undefined;
-  if (route === undefined) {
-    const message = "this request is not known here: use the command and the daemon of one version";
+  const found = findRoute(routes, `${request.method} ${request.url}`);
+  if (found === undefined) {
+    const message = `this request is not known here: use the command and the ${role} of one version`;
     return send(response, 404, { code: "unknown-request", message });
   }
-  const answer = route(await readBody(request));
+  const answer = found.route(await readBody(request, bodyLimit), ...found.parameters);
   if (isLines(answer)) return sendLines(response, answer);
   send(response, 200, (await answer) ?? {});
 }
 
-async function readBody(request: IncomingMessage): Promise<unknown> {
+interface Found {
+  readonly route: Route;
+  readonly parameters: string[];
+}
+
+function findRoute(routes: Routes, asked: string): Found | undefined {
+  const parts = asked.split("/");
+  for (const [name, route] of Object.entries(routes)) {
+    const pattern = name.split("/");
+    const isSame = (part: string, i: number): boolean => part === parts[i] || isParameter(part);
+    if (pattern.length !== parts.length || !pattern.every(isSame)) continue;
+    return { route, parameters: parts.filter((_, i) => isParameter(pattern[i] ?? "")) };
+  }
+  return undefined;
+}
+
+function isParameter(part: string): boolean {
+  return part.startsWith(":");
+}
+
+async function readBody(request: IncomingMessage, limit: number): Promise<unknown> {
   let text = "";
   request.setEncoding("utf8");
   for await (const chunk of request) {
     text += String(chunk);
-    if (text.length > BODY_LIMIT) throw new UsageError("request-too-large", "the request is too large");
+    if (text.length > limit) throw new UsageError("request-too-large", "the request is too large");
   }
   try {
     return text === "" ? undefined : JSON.parse(text);
@@ -110,6 +139,10 @@ function sendError(response: ServerResponse, error: unknown, log: Log): void {
   const body = known
     ? { code: error.code, message: error.message }
     : { code: "internal", message: "the answer failed: the log of the process that was asked says why" };
-  if (!response.headersSent) return send(response, error instanceof UsageError ? 400 : 500, body);
+  if (!response.headersSent) return send(response, statusOf(error), body);
   response.end(`${JSON.stringify({ kind: "failed", ...body })}\n`);
+}
+
+function statusOf(error: unknown): number {
+  return error instanceof UsageError || error instanceof ParseError ? 400 : 500;
 }

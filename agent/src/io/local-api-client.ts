@@ -13,7 +13,7 @@ export class LocalApiClient {
    * @param signal takes every question back
    */
   constructor(path: string, signal?: AbortSignal) {
-    this.#api = new JsonApiClient(path, "daemon", signal);
+    this.#api = new JsonApiClient(path, { name: "daemon", command: "sallyport daemon" }, signal);
   }
 
   async status(): Promise<StatusJson> {
