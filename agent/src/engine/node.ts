@@ -54,6 +54,7 @@ export type NodeEvent =
 /** What `status` says of one peer. */
 export interface PeerStatus {
   readonly node: MapNode;
+  /** Own traffic within the last 45 s. */
   readonly active: boolean;
   readonly directAddress: IpPort | undefined;
   readonly txBytes: number;

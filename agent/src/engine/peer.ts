@@ -130,8 +130,3 @@ export class Peer {
 export function acceptedRoutes(node: MapNode): readonly Prefix[] {
   return node.allowedIps.filter((prefix) => prefix.isHost);
 }
-
-/** Both default routes: the peer offers to carry all traffic. */
-export function offersExitNode(node: MapNode): boolean {
-  return node.allowedIps.filter((prefix) => prefix.isDefault).length === 2;
-}

@@ -3,8 +3,9 @@ import type { IpPort } from "../base/address.ts";
 import { formatRfc3339 } from "../base/rfc3339.ts";
 import type { Instant, WallTime } from "../base/time.ts";
 import { wallTime } from "../base/time.ts";
-import type { MapNode, NetMap } from "../core/control/net-map.ts";
+import { type MapNode, type NetMap, offersExitNode } from "../core/control/net-map.ts";
 import type { RegionId } from "../core/path/path.ts";
+import type { PeerStatus } from "../engine/node.ts";
 import type {
   BackendState,
   ExitNodeJson,
@@ -30,24 +31,12 @@ export interface StatusInput {
   readonly connected: boolean;
   readonly ownEndpoints: readonly IpPort[];
   readonly homeRegion: RegionId | undefined;
-  readonly peers: readonly PeerCounters[];
+  readonly peers: readonly PeerStatus[];
   /** `stableId` of the peer that all traffic goes out by. */
   readonly exitNode: string | undefined;
   /** The same moment on both clocks: it places the engine's instants on the calendar. */
   readonly now: Instant;
   readonly wallNow: WallTime;
-}
-
-/** What the engine counts for one peer. */
-export interface PeerCounters {
-  readonly node: MapNode;
-  /** Own traffic within the last 45 s. */
-  readonly active: boolean;
-  readonly directAddress: IpPort | undefined;
-  readonly txBytes: number;
-  readonly rxBytes: number;
-  readonly lastWrite: Instant | undefined;
-  readonly lastHandshake: Instant | undefined;
 }
 
 export function buildStatus(input: StatusInput): StatusJson {
@@ -110,7 +99,7 @@ function peersJson(netMap: NetMap, input: StatusInput): Readonly<Record<string, 
 function peerJson(
   netMap: NetMap,
   node: MapNode,
-  counters: PeerCounters | undefined,
+  counters: PeerStatus | undefined,
   input: StatusInput,
 ): PeerJson {
   const onCalendar = (at: Instant | undefined): string =>
@@ -212,10 +201,6 @@ function codeOf(netMap: NetMap, region: RegionId | undefined): string {
 
 function addressesOf(node: MapNode): readonly string[] {
   return node.addresses.map((prefix) => prefix.ip.text);
-}
-
-function offersExitNode(node: MapNode): boolean {
-  return node.allowedIps.filter((prefix) => prefix.isDefault).length === 2;
 }
 
 function timeText(at: WallTime | undefined): string {

@@ -5,7 +5,8 @@ import { type Instant, instant, wallTime } from "../../../agent/src/base/time.ts
 import type { MapNode, NetMap } from "../../../agent/src/core/control/net-map.ts";
 import { parseDerpMap } from "../../../agent/src/core/path/derp-map.ts";
 import { regionId } from "../../../agent/src/core/path/path.ts";
-import { buildStatus, type PeerCounters, type StatusInput } from "../../../agent/src/health/status.ts";
+import type { PeerStatus } from "../../../agent/src/engine/node.ts";
+import { buildStatus, type StatusInput } from "../../../agent/src/health/status.ts";
 import type { PeerJson, StatusJson } from "../../../agent/src/health/status-json.ts";
 import { findTarget } from "../../../agent/src/health/target.ts";
 import { vectors } from "../../vectors/load.ts";
@@ -131,7 +132,7 @@ function inputOf(status: StatusJson): StatusInput {
   };
 }
 
-function countersOf(node: MapNode): PeerCounters {
+function countersOf(node: MapNode): PeerStatus {
   return {
     node,
     active: true,

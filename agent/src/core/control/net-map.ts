@@ -139,6 +139,11 @@ export class NetMapFolder {
   }
 }
 
+/** Both default routes: the node offers to carry all traffic. */
+export function offersExitNode(node: MapNode): boolean {
+  return node.allowedIps.filter((prefix) => prefix.isDefault).length === 2;
+}
+
 function patched(peer: MapNode, patch: PeerPatch): MapNode {
   return {
     ...peer,
