@@ -49,6 +49,10 @@ async function bundle({ entry, outfile }) {
     format: "esm",
     target: "node20.19",
     banner: { js: BANNER },
+    // Names stay, for stack traces. Without comments the file is ASCII, which takes V8 half the memory and less time.
+    minifyWhitespace: true,
+    minifySyntax: true,
+    charset: "ascii",
     legalComments: "eof",
     logLevel: "silent", // the error that is thrown says it all
     write: false,

@@ -18,9 +18,9 @@ export function durationText(ms: number): string {
 /** Reads "5s", "1m30s", "1.5h", "250ms"; undefined for what is none or negative. */
 export function parseDuration(text: string): Millis | undefined {
   if (text === "0") return millis(0);
-  if (!/^(\d+(\.\d+)?(ms|us|µs|s|m|h))+$/.test(text)) return undefined;
+  if (!/^(\d+(\.\d+)?(ms|us|\u00b5s|s|m|h))+$/.test(text)) return undefined;
   let total = 0;
-  for (const [, number, unit = ""] of text.matchAll(/(\d+(?:\.\d+)?)(ms|us|µs|s|m|h)/g)) {
+  for (const [, number, unit = ""] of text.matchAll(/(\d+(?:\.\d+)?)(ms|us|\u00b5s|s|m|h)/g)) {
     total += Number(number) * (UNITS.get(unit) ?? 0);
   }
   return millis(total);

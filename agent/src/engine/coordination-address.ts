@@ -32,7 +32,7 @@ export function v6For(v4: Ip): Ip {
 export function labelFrom(hostname: string): string {
   const label = (hostname.split(".")[0] ?? "")
     .toLowerCase()
-    .replace(/['’]/g, "")
+    .replace(/['\u2019]/g, "")
     .replace(/[^a-z0-9-]+/g, "-")
     .slice(0, MAX_LABEL)
     .replace(/^-+|-+$/g, "");
