@@ -25,6 +25,7 @@ import { createMemoryDevice } from "../io/memory-tun.ts";
 import { nodeSuite } from "../io/node-suite.ts";
 import { systemRandom } from "../io/random.ts";
 import { type DaemonState, defaultPrefs, loadDaemonState, saveDaemonState } from "../io/state-store.ts";
+import { OWN_MARK } from "../io/router.ts";
 import { openTun, type PacketDevice } from "../io/tun.ts";
 import { bindUdp, type UdpSocket } from "../io/udp.ts";
 import { VERSION } from "../base/version.ts";
@@ -252,7 +253,8 @@ class DaemonService implements LocalBackend {
   ): Promise<void> {
     const { port, log, endpoints = [], loopback = false, openUdp } = this.#options;
     const { loginServer = "", prefs } = state;
-    const udp = await (openUdp?.(port) ?? bindUdp({ port }));
+    const { tun } = this.#options;
+    const udp = await (openUdp?.(port) ?? bindUdp({ port, ...(tun === "memory" ? {} : { mark: OWN_MARK }) }));
     let device: PacketDevice | undefined;
     try {
       device = await this.#openDevice();

@@ -26,8 +26,8 @@ import { Ip, IpPort } from "../../base/address.ts";
 import { concat, viewOf } from "../../base/bytes.ts";
 import { DiscoPublic, KEY_LENGTH, NodePublic } from "../../base/keys.ts";
 
-export const TX_ID_LENGTH = 12;
-export const CHALLENGE_LENGTH = 32;
+const TX_ID_LENGTH = 12;
+const CHALLENGE_LENGTH = 32;
 
 export interface Ping {
   readonly kind: "ping";
