@@ -7,7 +7,7 @@ import type { IpPort } from "../base/address.ts";
 import type { DiscoPrivate, MachinePrivate, NodePrivate, NodePublic } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
 import type { Millis } from "../base/time.ts";
-import type { DerpNode, DerpRegion } from "../core/path/derp-map.ts";
+import type { DerpRegion } from "../core/path/derp-map.ts";
 import type { NetMap } from "../core/control/net-map.ts";
 import type { Hostinfo, NetInfo } from "../core/control/messages.ts";
 import type { ControlState } from "../core/control/client.ts";
@@ -20,13 +20,13 @@ import { rehearse } from "../engine/rehearsal.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
 import { ControlSession } from "../io/control-client.ts";
-import { resolveHost } from "../io/dns.ts";
 import { localAddresses, watchLocalAddresses } from "../io/local-addresses.ts";
 import { NodeDriver } from "../io/node-driver.ts";
 import { systemRandom } from "../io/random.ts";
 import { dialRelay, measureRelay } from "../io/relay-client.ts";
 import type { RelayConnection } from "../io/relay-stream.ts";
 import { routerFor, type Router } from "../io/router.ts";
+import { resolveStunServers } from "../io/stun-addresses.ts";
 import type { PacketDevice } from "../io/tun.ts";
 import type { UdpSocket } from "../io/udp.ts";
 
@@ -248,20 +248,7 @@ export class Tunnel {
   }
 
   async #findStunServers({ derpMap }: NetMap): Promise<void> {
-    const servers = new Map<RegionId, readonly IpPort[]>();
-    const found = [...derpMap.regions.values()].map(async (region) => {
-      const addresses = await Promise.allSettled(
-        region.nodes
-          .filter(({ stunPort }) => stunPort > 0)
-          .flatMap(stunHosts)
-          .map(([host, port]) => resolveHost(host, port)),
-      );
-      servers.set(
-        region.id,
-        addresses.flatMap((one) => (one.status === "fulfilled" ? one.value : [])),
-      );
-    });
-    await Promise.all(found);
+    const servers = await resolveStunServers(derpMap);
     if (!this.#closed) this.#driver.input((at) => this.#node.handleStunServers(servers, at));
   }
 
@@ -340,13 +327,6 @@ export class Tunnel {
     const latency = await measureRelay({ region: this.#regionOf(id) }).catch(() => undefined);
     if (!this.#closed) this.#driver.input((at) => this.#node.handleHttpsLatency(id, latency, at));
   }
-}
-
-/** Where to ask a relay's STUN server: its literal addresses, or else its name. */
-function stunHosts(node: DerpNode): readonly (readonly [host: string, port: number])[] {
-  const literal = [node.ipv4, node.ipv6].filter((text) => text !== undefined && text !== "none");
-  const hosts = node.ipv4 === undefined ? [...literal, node.hostName] : literal;
-  return hosts.map((host) => [host ?? node.hostName, node.stunPort] as const);
 }
 
 function messageOf(error: unknown): string {
