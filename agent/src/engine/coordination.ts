@@ -27,10 +27,9 @@ import { CoordinationAdmission } from "./coordination-admission.ts";
 import { changesJson, concernsSelf, type NodeChange } from "./coordination-map.ts";
 import { type AuthKeyOptions, CoordinationRegistry } from "./coordination-registry.ts";
 import type { AuthKeyRecord, CoordinationNode } from "./coordination-state.ts";
+import { CoordinationStreams, type MapTransmit, type SessionId } from "./coordination-streams.ts";
 import { CoordinationView } from "./coordination-view.ts";
 
-/** Clients give up after 120 s of silence; the hosted service sends one about every 50 s. */
-const KEEP_ALIVE: Millis = seconds(50);
 /** headscale's: a client that reconnects at once was never gone. */
 const OFFLINE_GRACE: Millis = seconds(10);
 /** headscale's default. */
@@ -55,8 +54,6 @@ export interface CoordinationOptions {
   readonly ephemeralGrace?: Millis | undefined;
 }
 
-export type SessionId = number;
-
 export type MapAnswer =
   | { readonly kind: "refused"; readonly status: number; readonly message: string }
   /** A lite update: 200 and an empty body. */
@@ -64,12 +61,6 @@ export type MapAnswer =
   | { readonly kind: "once"; readonly message: JsonObject }
   /** Keep the answer open and write to it what `pollTransmit` yields for this session. */
   | { readonly kind: "stream"; readonly session: SessionId };
-
-export interface MapTransmit {
-  readonly session: SessionId;
-  /** The same object may go to many sessions: encode it once. */
-  readonly message: JsonObject;
-}
 
 export type CoordinationEvent =
   /** The state is to be saved. */
@@ -91,27 +82,16 @@ export interface NodeSummary {
   readonly lastSeen: string;
 }
 
-interface Session {
-  readonly id: SessionId;
-  readonly node: CoordinationNode;
-  /** Has it had the complete map that a stream begins with? */
-  complete: boolean;
-  keepAliveAt: Instant;
-}
-
 export class Coordination {
   readonly #options: CoordinationOptions;
   readonly #registry: CoordinationRegistry;
   readonly #admission: CoordinationAdmission;
   readonly #view: CoordinationView;
-  readonly #sessions = new Map<SessionId, Session>();
+  readonly #streams = new CoordinationStreams();
   readonly #offlineAt = new Map<number, Instant>();
   readonly #forgetAt = new Map<number, Instant>();
-  readonly #outbox: MapTransmit[] = [];
-  readonly #events: CoordinationEvent[] = [];
   #changed = false;
   #expiryAt: Instant | undefined;
-  #nextSession: SessionId = 1;
   #now: Instant = instant(0);
 
   constructor(options: CoordinationOptions) {
@@ -150,19 +130,13 @@ export class Coordination {
   /** The stream is gone, whoever ended it. */
   handleSessionClosed(id: SessionId, now: Instant): void {
     this.#now = now;
-    const session = this.#sessions.get(id);
-    if (session === undefined) return;
-    this.#sessions.delete(id);
-    if (this.#registry.node(session.node.id) === session.node) this.#becameSilent(session.node, now);
+    const node = this.#streams.close(id);
+    if (node !== undefined && this.#registry.node(node.id) === node) this.#becameSilent(node, now);
   }
 
   handleTimeout(now: Instant): void {
     this.#now = now;
-    for (const session of this.#sessions.values()) {
-      if (now < session.keepAliveAt) continue;
-      session.keepAliveAt = after(now, KEEP_ALIVE);
-      this.#outbox.push({ session: session.id, message: { KeepAlive: true } });
-    }
+    this.#streams.handleTimeout(now);
     for (const [id, at] of this.#offlineAt) if (now >= at) this.#goOffline(id);
     for (const [id, at] of this.#forgetAt) {
       const node = this.#registry.node(id);
@@ -173,19 +147,19 @@ export class Coordination {
 
   pollTransmit(): MapTransmit | undefined {
     this.#flush();
-    return this.#outbox.shift();
+    return this.#streams.pollTransmit();
   }
 
   pollEvent(): CoordinationEvent | undefined {
-    const event = this.#events.shift();
-    if (event !== undefined || !this.#changed) return event;
+    const session = this.#streams.pollEnded();
+    if (session !== undefined) return { kind: "end-session", session };
+    if (!this.#changed) return undefined;
     this.#changed = false;
     return { kind: "changed" };
   }
 
   pollTimeout(): Instant | undefined {
-    let at = this.#expiryAt;
-    for (const session of this.#sessions.values()) at = earliest(at, session.keepAliveAt);
+    let at = earliest(this.#expiryAt, this.#streams.pollTimeout());
     for (const deadline of [...this.#offlineAt.values(), ...this.#forgetAt.values()])
       at = earliest(at, deadline);
     return at;
@@ -290,9 +264,7 @@ export class Coordination {
   }
 
   #openSession(node: CoordinationNode, now: Instant): SessionId {
-    for (const old of this.#sessions.values()) if (old.node === node) this.#endSession(old);
-    const id = this.#nextSession++;
-    this.#sessions.set(id, { id, node, complete: false, keepAliveAt: after(now, KEEP_ALIVE) });
+    const id = this.#streams.open(node, now);
     this.#offlineAt.delete(node.id);
     this.#forgetAt.delete(node.id);
     if (!this.#view.online.has(node.id)) {
@@ -300,11 +272,6 @@ export class Coordination {
       this.#touch(node);
     }
     return id;
-  }
-
-  #endSession(session: Session): void {
-    this.#sessions.delete(session.id);
-    this.#events.push({ kind: "end-session", session: session.id });
   }
 
   /** What a node says of itself in a lite update. */
@@ -326,7 +293,7 @@ export class Coordination {
   }
 
   #becameSilent(node: CoordinationNode, now: Instant): void {
-    if ([...this.#sessions.values()].some((session) => session.node === node)) return;
+    if (this.#streams.has(node)) return;
     this.#offlineAt.set(node.id, after(now, OFFLINE_GRACE));
     if (node.ephemeral) this.#forgetAt.set(node.id, after(now, this.#ephemeralGrace()));
   }
@@ -350,21 +317,17 @@ export class Coordination {
       this.#forget(node);
       return;
     }
-    this.#endSessionsOf(node);
+    this.#streams.end(node);
     this.#goOffline(node.id);
   }
 
   #forget(node: CoordinationNode): void {
-    this.#endSessionsOf(node);
+    this.#streams.end(node);
     this.#registry.removeNode(node);
     this.#view.online.delete(node.id);
     this.#offlineAt.delete(node.id);
     this.#forgetAt.delete(node.id);
     this.#touch(node);
-  }
-
-  #endSessionsOf(node: CoordinationNode): void {
-    for (const session of this.#sessions.values()) if (session.node === node) this.#endSession(session);
   }
 
   /** Tells of every node whose time has run out; its own stream ends, so that it comes back and learns of it. */
@@ -373,7 +336,7 @@ export class Coordination {
     for (const node of this.#registry.nodes) {
       const known = this.#view.toldExpired(node.id);
       if (known || !this.#admission.isExpired(node)) continue;
-      this.#endSessionsOf(node);
+      this.#streams.end(node);
       this.#becameSilent(node, this.#now);
       this.#touch(node);
     }
@@ -385,14 +348,16 @@ export class Coordination {
     const wall = this.#options.calendar.now();
     const forAll = changesJson(changes, wall);
     const own = new Map(changes.map((change) => [change.id, change]));
-    for (const session of this.#sessions.values()) {
-      if (!session.complete) {
-        session.complete = true;
-        this.#send(session, this.#view.completeMap(session.node));
-      } else if (changes.length > 0 && !this.#admission.isExpired(session.node)) {
-        const mine = own.get(session.node.id);
+    for (const stream of this.#streams.all) {
+      if (!stream.complete) {
+        stream.complete = true;
+        this.#streams.send(stream, this.#view.completeMap(stream.node), this.#now);
+      } else if (changes.length > 0 && !this.#admission.isExpired(stream.node)) {
+        const mine = own.get(stream.node.id);
         const message = mine === undefined ? forAll : this.#changesFor(mine, changes);
-        if (Object.keys(message).length > 0) this.#send(session, this.#withProfiles(message));
+        if (Object.keys(message).length > 0) {
+          this.#streams.send(stream, this.#withProfiles(message), this.#now);
+        }
       }
     }
     if (changes.length > 0) this.#planExpiry();
@@ -415,12 +380,7 @@ export class Coordination {
 
   #broadcast(message: JsonObject): void {
     this.#flush();
-    for (const session of this.#sessions.values()) if (session.complete) this.#send(session, message);
-  }
-
-  #send(session: Session, message: JsonObject): void {
-    session.keepAliveAt = after(this.#now, KEEP_ALIVE);
-    this.#outbox.push({ session: session.id, message });
+    this.#streams.broadcast(message, this.#now);
   }
 
   #planExpiry(): void {

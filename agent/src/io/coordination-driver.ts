@@ -4,7 +4,8 @@ import type { Log } from "../base/log.ts";
 import type { Instant } from "../base/time.ts";
 import type { JsonObject } from "../core/control/json.ts";
 import type { MapRequest, RegisterRequest } from "../core/control/messages.ts";
-import type { Coordination, MapAnswer, SessionId } from "../engine/coordination.ts";
+import type { Coordination, MapAnswer } from "../engine/coordination.ts";
+import type { SessionId } from "../engine/coordination-streams.ts";
 import { now, Wakeup } from "./clock.ts";
 import { type CoordinationStore, StateSaver } from "./coordination-store.ts";
 
