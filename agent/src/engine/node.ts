@@ -18,11 +18,11 @@ import { parsePacket } from "../core/ip/packet.ts";
 import { answerTsmpPing } from "../core/ip/tsmp.ts";
 import type { NetcheckReport } from "../core/netcheck/report.ts";
 import { classify } from "../core/path/classify.ts";
-import { addressOf, direct, type Path, type RegionId, relay } from "../core/path/path.ts";
+import { direct, type Path, type RegionId, relay } from "../core/path/path.ts";
 import type { WireGuardTransmit } from "../core/wireguard/output.ts";
 import { WireGuard } from "../core/wireguard/wireguard.ts";
 import type { Suite } from "../crypto/suite.ts";
-import { DiscoExchange, type ReceivedDisco } from "./disco-exchange.ts";
+import { Discovery } from "./discovery.ts";
 import type { Endpoint } from "./endpoints.ts";
 import type { Datagram, Machine } from "./machine.ts";
 import { PeerBook } from "./peer-book.ts";
@@ -68,7 +68,7 @@ export class Node implements Machine {
   readonly publicKey: NodePublic;
   readonly #random: Random;
   readonly #wireGuard: WireGuard;
-  readonly #disco: DiscoExchange;
+  readonly #discovery: Discovery;
   readonly #links: RelayLinks;
   readonly #reachability: Reachability;
   readonly #peers = new PeerBook();
@@ -96,11 +96,12 @@ export class Node implements Machine {
       mtu,
       ...(replayWindow === undefined ? {} : { replayWindow }),
     });
-    this.#disco = new DiscoExchange(suite, random, discoKey);
     this.#links = new RelayLinks(suite, random, nodeKey);
     this.#reachability = new Reachability(random, options);
-    this.discoKey = this.#disco.publicKey;
     this.publicKey = this.#wireGuard.publicKey;
+    const peers = this.#peers;
+    this.#discovery = new Discovery({ suite, random, discoKey, nodeKey: this.publicKey, peers });
+    this.discoKey = this.#discovery.publicKey;
   }
 
   /** The network map changed: peers come, go, move and change keys. */
@@ -294,7 +295,7 @@ export class Node implements Machine {
     const reachable = node.endpoints.filter(({ ip }) => !own.some((prefix) => prefix.contains(ip)));
     peer.withPaths((paths) => paths.setMapEndpoints(reachable, now), now);
     const restarted = former?.discoKey !== undefined && former.discoKey.text !== node.discoKey?.text;
-    if (restarted) this.#disco.forget(former.discoKey);
+    if (restarted) this.#discovery.forget(former.discoKey);
     if (restarted && peer.paths.isActive(now)) this.#wireGuard.renewSession(node.key, now);
     this.#follow(peer, now);
   }
@@ -303,7 +304,7 @@ export class Node implements Machine {
   #dismiss(peer: Peer): void {
     this.#timed.delete(peer);
     this.#callsWaiting.delete(peer);
-    if (peer.node.discoKey !== undefined) this.#disco.forget(peer.node.discoKey);
+    if (peer.node.discoKey !== undefined) this.#discovery.forget(peer.node.discoKey);
     this.#wireGuard.removePeer(peer.node.key);
   }
 
@@ -320,35 +321,10 @@ export class Node implements Machine {
       this.#drainWireGuard(source, now);
       return;
     }
-    const received = this.#disco.open(payload, (sender) => this.#peers.hasDisco(sender));
-    if (received !== undefined) this.#handleDisco(received, from, source, now);
-  }
-
-  #handleDisco(
-    { sender, message }: ReceivedDisco,
-    from: Path,
-    source: NodePublic | undefined,
-    now: Instant,
-  ): void {
-    const named = source ?? (message.kind === "ping" ? message.nodeKey : undefined);
-    const peer = this.#peers.byDisco(sender, named);
-    if (peer === undefined) return;
-    switch (message.kind) {
-      case "ping":
-        this.#sendDisco(peer, from, { kind: "pong", txId: message.txId, source: addressOf(from) }, now);
-        peer.withPaths((paths) => paths.handlePing(from, now), now);
-        break;
-      case "pong":
-        peer.withPaths((paths) => paths.handlePong(message.txId, now), now);
-        break;
-      case "call-me-maybe":
-        if (from.kind !== "relay" || source === undefined) return;
-        peer.withPaths((paths) => paths.handleCallMeMaybe(message.endpoints, now), now);
-        break;
-      default:
-        return; // peer relays: we report a capability version that is never asked to take part
-    }
-    this.#follow(peer, now);
+    const heard = this.#discovery.handle(payload, from, source, now);
+    if (heard === undefined) return;
+    this.#sendBy(from, heard.peer, heard.answer, now);
+    this.#follow(heard.peer, now);
   }
 
   #handleRelayPacket(event: Extract<RelayEvent, { kind: "packet" }>, now: Instant): void {
@@ -442,7 +418,8 @@ export class Node implements Machine {
     else if (replyTo !== undefined && to !== undefined) this.#links.send(replyTo.region, to, payload, now);
   }
 
-  #sendBy(path: Path, peer: Peer, payload: Uint8Array, now: Instant): void {
+  #sendBy(path: Path, peer: Peer, payload: Uint8Array | undefined, now: Instant): void {
+    if (payload === undefined) return;
     if (path.kind === "direct") this.#datagrams.push({ to: path.to, payload });
     else this.#links.send(path.region, peer.node.key, payload, now);
   }
@@ -454,11 +431,9 @@ export class Node implements Machine {
         case "send":
           this.#sendBy(action.via, peer, action.payload, now);
           break;
-        case "ping": {
-          const ping = { kind: "ping", txId: action.txId, nodeKey: this.publicKey, padding: 0 } as const;
-          this.#sendDisco(peer, action.via, ping, now);
+        case "ping":
+          this.#sendBy(action.via, peer, this.#discovery.sealPing(peer, action.txId), now);
           break;
-        }
         case "call-me-maybe":
           if (this.#reachability.freshen(now)) this.#sendCall(peer, now);
           else this.#callsWaiting.add(peer);
@@ -476,12 +451,6 @@ export class Node implements Machine {
     const region = peer.node.homeRegion ?? this.#links.reverseRoute(peer.node.key);
     if (region === undefined) return;
     const endpoints = this.#reachability.endpoints.map(({ address }) => address);
-    this.#sendDisco(peer, relay(region), { kind: "call-me-maybe", endpoints }, now);
-  }
-
-  #sendDisco(peer: Peer, via: Path, message: Parameters<DiscoExchange["seal"]>[1], now: Instant): void {
-    const key = peer.node.discoKey;
-    const sealed = key === undefined ? undefined : this.#disco.seal(key, message);
-    if (sealed !== undefined) this.#sendBy(via, peer, sealed, now);
+    this.#sendBy(relay(region), peer, this.#discovery.sealCall(peer, endpoints), now);
   }
 }
