@@ -124,12 +124,9 @@ export function logoutRequestJson(request: RegisterRequest): JsonObject {
 }
 
 export function parseRegisterRequest(json: unknown): RegisterRequest | MalformedRequest {
-  const object = asObject(json);
-  if (object === undefined) return "not-an-object";
-  const version = numberAt(object, "Version");
-  if (version === undefined) return "no-version";
-  const nodeKey = tryParse(NodePublic.parse, textAt(object, "NodeKey"));
-  if (nodeKey === undefined || nodeKey.isZero) return "bad-node-key";
+  const opened = openRequest(json);
+  if (typeof opened === "string") return opened;
+  const { object, version, nodeKey } = opened;
   const oldNodeKey = tryParse(NodePublic.parse, textAt(object, "OldNodeKey"));
   const authKey = textAt(asObject(object["Auth"]) ?? {}, "AuthKey");
   return {
@@ -174,12 +171,9 @@ export function mapRequestJson(request: MapRequest): JsonObject {
 }
 
 export function parseMapRequest(json: unknown): MapRequest | MalformedRequest {
-  const object = asObject(json);
-  if (object === undefined) return "not-an-object";
-  const version = numberAt(object, "Version");
-  if (version === undefined) return "no-version";
-  const nodeKey = tryParse(NodePublic.parse, textAt(object, "NodeKey"));
-  if (nodeKey === undefined || nodeKey.isZero) return "bad-node-key";
+  const opened = openRequest(json);
+  if (typeof opened === "string") return opened;
+  const { object, version, nodeKey } = opened;
   const discoText = textAt(object, "DiscoKey");
   const discoKey = tryParse(DiscoPublic.parse, discoText);
   if (discoText !== "" && discoKey === undefined) return "bad-disco-key";
@@ -204,6 +198,23 @@ export function routableIps(hostinfo: Hostinfo): readonly Prefix[] {
 export function preferredDerp(hostinfo: Hostinfo): number {
   const region = numberAt(asObject(hostinfo["NetInfo"]) ?? {}, "PreferredDERP") ?? 0;
   return Number.isSafeInteger(region) && region > 0 ? region : 0;
+}
+
+interface OpenedRequest {
+  readonly object: JsonObject;
+  readonly version: number;
+  readonly nodeKey: NodePublic;
+}
+
+/** What every request says: who asks, and what it can do. */
+function openRequest(json: unknown): OpenedRequest | MalformedRequest {
+  const object = asObject(json);
+  if (object === undefined) return "not-an-object";
+  const version = numberAt(object, "Version");
+  if (version === undefined) return "no-version";
+  const nodeKey = tryParse(NodePublic.parse, textAt(object, "NodeKey"));
+  if (nodeKey === undefined || nodeKey.isZero) return "bad-node-key";
+  return { object, version, nodeKey };
 }
 
 function parseEndpoints(object: JsonObject): readonly Endpoint[] {
