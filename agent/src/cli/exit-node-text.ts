@@ -1,4 +1,6 @@
-/** The list of the peers that offer to carry all traffic. */
+/**
+ * The list of the peers that offer to carry all traffic. No command shows it yet: it is here for the published samples.
+ */
 import type { StatusJson } from "../health/status-json.ts";
 
 /** Lines without line ends; undefined where no peer offers it. */

@@ -1,4 +1,4 @@
-/** The report of a network check, as people read it. */
+/** The report of a network check, as people read it. No command shows it yet: it is here for the published samples. */
 import { durationText } from "./duration.ts";
 
 /** The fields and names of `tailscale netcheck --format=json`. null is unknown; durations are nanoseconds. */

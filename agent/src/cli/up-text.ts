@@ -6,7 +6,8 @@ export function authUrlLines(url: string): readonly string[] {
 }
 
 /**
- * Said when `up` would silently drop settings that were made before.
+ * Said when `up` would silently drop settings that were made before. Ours keeps them, so no command says it yet: it is
+ * here for the published samples.
  * @param flags all settings that are not the default, as they are written on the command line
  */
 export function mentionAllLines(flags: readonly string[]): readonly string[] {
