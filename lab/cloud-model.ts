@@ -4,7 +4,8 @@
  */
 import { Ip, Prefix } from "../agent/src/base/address.ts";
 import { ParseError, UsageError } from "../agent/src/base/errors.ts";
-import type { Attributes, Resource, TerraformDocument, Value } from "./terraform.ts";
+import type { TerraformDocument } from "./terraform.ts";
+import type { Attributes, Resource, Value } from "./terraform-values.ts";
 
 export interface CloudModel {
   readonly instances: readonly CloudInstance[];

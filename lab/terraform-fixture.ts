@@ -3,7 +3,7 @@
  * A resource's id is its address, so that whoever follows a reference arrives at the resource.
  */
 import { ParseError } from "../agent/src/base/errors.ts";
-import type { Attributes, Resource, Value } from "./terraform.ts";
+import type { Attributes, Resource, Value } from "./terraform-values.ts";
 
 const REGION = "us-east-1";
 const ACCOUNT = "123456789012";

@@ -1,7 +1,7 @@
 /** The Terraform functions that synthesized stacks use. https://developer.hashicorp.com/terraform/language/functions */
 import { Ip, Prefix } from "../agent/src/base/address.ts";
 import { ParseError } from "../agent/src/base/errors.ts";
-import type { Value } from "./terraform.ts";
+import type { Value } from "./terraform-values.ts";
 
 /** @throws ParseError naming the function when it is not one of these or its arguments do not fit */
 export function callFunction(name: string, args: readonly Value[]): Value {

@@ -8,18 +8,7 @@ import { ParseError, UsageError } from "../agent/src/base/errors.ts";
 import { callFunction } from "./terraform-functions.ts";
 import { computedAttribute, dataAttribute } from "./terraform-fixture.ts";
 import { parseTemplate, type Expression } from "./terraform-expression.ts";
-
-export type Value = string | number | boolean | null | readonly Value[] | { readonly [key: string]: Value };
-export type Attributes = { readonly [key: string]: Value };
-
-export interface Resource {
-  readonly type: string;
-  readonly name: string;
-  /** "aws_vpc.exit-node_vpc_1A2B": how expressions and messages call it. */
-  readonly address: string;
-  /** The attributes as written, with all expressions unresolved. */
-  readonly written: Attributes;
-}
+import type { Attributes, Resource, Value } from "./terraform-values.ts";
 
 export class TerraformDocument {
   readonly resources: readonly Resource[];

@@ -1,4 +1,5 @@
-import { TerraformDocument, type Value } from "../../lab/terraform.ts";
+import { TerraformDocument } from "../../lab/terraform.ts";
+import type { Value } from "../../lab/terraform-values.ts";
 import { synthesize } from "./stack.ts";
 
 test("every attribute of the synthesized stack is resolved", () => {
