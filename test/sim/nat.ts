@@ -80,8 +80,9 @@ export class Nat {
  * `undefined` is a host with a public address.
  */
 export function directPathPossible(a: NatBehaviour | undefined, b: NatBehaviour | undefined): boolean {
+  // One that filters nothing lets anyone in by the address that STUN saw, however it maps what goes out.
   const takesAnyone = (nat: NatBehaviour | undefined): boolean =>
-    nat === undefined || (nat.mapping === "endpoint-independent" && nat.filtering === "open");
+    nat === undefined || nat.filtering === "open";
   if (takesAnyone(a) || takesAnyone(b)) return true;
   const predictable = (nat: NatBehaviour | undefined): boolean => nat?.mapping !== "endpoint-dependent";
   if (predictable(a) && predictable(b)) return true;

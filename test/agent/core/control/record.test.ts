@@ -54,6 +54,7 @@ interface SessionVectors {
 }
 
 const base = vectors<BaseVectors>("controlbase.json");
+const headscale = vectors<Pick<BaseVectors, "early_payload">>("headscale-map.json");
 const session = vectors<SessionVectors>("control-session.json");
 const suite = portableSuite;
 
@@ -159,8 +160,11 @@ test("a live session with headscale: HTTP/2 begins after the preface and after t
   expect(h2Frames(concat(...rest))).toEqual(session.server_h2_after_early_payload);
 });
 
-test("the early payload is found however it is cut, and what follows it stays", () => {
-  const bytes = concat(hex(base.early_payload.bytes), Uint8Array.of(1, 2, 3));
+test.each([
+  ["Tailscale's", base.early_payload],
+  ["headscale's", headscale.early_payload],
+])("%s early payload is found however it is cut, and what follows it stays", (_, early) => {
+  const bytes = concat(hex(early.bytes), Uint8Array.of(1, 2, 3));
   for (let size = 1; size <= bytes.length; size++) {
     const reader = new EarlyPayloadReader();
     const rest: Uint8Array[] = [];
@@ -168,7 +172,7 @@ test("the early payload is found however it is cut, and what follows it stays", 
       const part = reader.push(bytes.subarray(at, at + size));
       if (part !== "too-long") rest.push(part);
     }
-    expect(JSON.parse(fromUtf8(reader.payload ?? new Uint8Array()))).toEqual(base.early_payload.json);
+    expect(JSON.parse(fromUtf8(reader.payload ?? new Uint8Array()))).toEqual(early.json);
     expect(concat(...rest)).toEqual(Uint8Array.of(1, 2, 3));
   }
 });
