@@ -20,7 +20,7 @@ import type { NetMap } from "../core/control/net-map.ts";
 import type { Suite } from "../crypto/suite.ts";
 import { systemCalendar } from "./calendar.ts";
 import { now as clock, Wakeup } from "./clock.ts";
-import { dialControl, parseControlServer } from "./control-dial.ts";
+import { type ControlConnection, dialControl, parseControlServer } from "./control-dial.ts";
 import { zstdDecompress } from "./zstd.ts";
 
 /** A short answer takes no longer; a registration that waits for a person is held by the server. */
@@ -68,7 +68,7 @@ export class ControlSession {
   readonly #client: ControlClient;
   readonly #streams = new Map<RequestId, http2.ClientHttp2Stream>();
   readonly #wakeup = new Wakeup();
-  #session: http2.ClientHttp2Session | undefined;
+  #link: ControlConnection | undefined;
   /** Counts connections, so that what belongs to an old one is not taken for the new one's. */
   #connection = 0;
   #closed = false;
@@ -128,10 +128,10 @@ export class ControlSession {
     this.#client.stop();
     this.#closed = true;
     this.#wakeup.cancel();
-    const session = this.#session;
+    const session = this.#link?.session;
     this.#disconnect();
     this.#logoutDone?.();
-    if (session === undefined || session.closed) return;
+    if (session === undefined || session.destroyed) return;
     await new Promise<void>((resolve) => session.once("close", () => resolve()));
   }
 
@@ -204,16 +204,15 @@ export class ControlSession {
   async #connect(): Promise<void> {
     const connection = ++this.#connection;
     try {
-      const session = await dialControl({ ...this.#options, certPin: this.#options.certPin });
+      const link = await dialControl({ ...this.#options, certPin: this.#options.certPin });
       if (this.#closed || connection !== this.#connection) {
-        session.destroy();
+        link.end();
         return;
       }
-      this.#session = session;
-      session.on("error", () => {}); // "close" follows
-      session.on("close", () => {
+      this.#link = link;
+      link.session.on("close", () => {
         if (connection !== this.#connection) return;
-        this.#session = undefined;
+        this.#link = undefined;
         this.#input((now) => this.#client.handleDisconnected(now));
       });
       this.#input((now) => this.#client.handleConnected(now));
@@ -227,14 +226,13 @@ export class ControlSession {
 
   #disconnect(): void {
     this.#connection++;
-    for (const stream of this.#streams.values()) stream.close(http2.constants.NGHTTP2_CANCEL);
     this.#streams.clear();
-    this.#session?.destroy();
-    this.#session = undefined;
+    this.#link?.end();
+    this.#link = undefined;
   }
 
   #request(id: RequestId, path: string, body: JsonObject, endless: boolean): void {
-    const session = this.#session;
+    const session = this.#link?.session;
     if (session === undefined || session.closed || session.destroyed) {
       this.#later(() => this.#failed(id, "the connection to the coordination server was lost"));
       return;

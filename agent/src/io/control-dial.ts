@@ -66,8 +66,18 @@ export function parseControlServer(serverUrl: string, certPin: string | undefine
   return { url, pin };
 }
 
+/** A connection to the server: HTTP/2 inside Noise. */
+export interface ControlConnection {
+  readonly session: http2.ClientHttp2Session;
+  /**
+   * Ends it at once, from below; the session's "close" follows. A farewell by HTTP/2 would race with that of the server:
+   * over a stream that is no socket, Node fails an assertion of its own where it writes after it began to end.
+   */
+  end(): void;
+}
+
 /** @throws OperationError with a sentence for the user */
-export async function dialControl(options: DialOptions): Promise<http2.ClientHttp2Session> {
+export async function dialControl(options: DialOptions): Promise<ControlConnection> {
   const server = parseControlServer(options.serverUrl, options.certPin);
   const secure = server.url.protocol === "https:";
   const settings = { keepAlive: true, maxSockets: 1 };
@@ -90,10 +100,13 @@ export async function dialControl(options: DialOptions): Promise<http2.ClientHtt
     );
     const { socket, head } = await upgrade(server, agent, initiator.message);
     const stream = await openNoiseStream(socket, head, initiator, options.suite);
-    return http2.connect(`https://${server.url.host}`, {
+    const session = http2.connect(`https://${server.url.host}`, {
       createConnection: () => stream,
       settings: { initialWindowSize: WINDOW, enablePush: false },
     });
+    session.on("error", () => {}); // "close" follows
+    session.on("goaway", () => stream.destroy());
+    return { session, end: () => void stream.destroy() };
   } catch (error) {
     agent.destroy();
     throw explain(error, server);

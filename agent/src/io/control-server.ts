@@ -212,14 +212,13 @@ class NoiseDoors {
         answer(stream, 200, JSON_TYPE, "");
         return;
       case "once":
-        stream.respond({ ":status": 200, "content-type": JSON_TYPE });
+        if (!begin(stream, 200, JSON_TYPE)) return;
         write(result.message);
         stream.end();
         return;
       case "stream":
-        stream.respond({ ":status": 200, "content-type": JSON_TYPE });
-        stream.on("close", () => driver.closed(result.session));
-        if (stream.destroyed) driver.closed(result.session);
+        if (begin(stream, 200, JSON_TYPE)) stream.on("close", () => driver.closed(result.session));
+        else driver.closed(result.session);
         return;
     }
   }
@@ -251,7 +250,12 @@ function readBody(stream: http2.ServerHttp2Stream, done: (body: string) => void)
 }
 
 function answer(stream: http2.ServerHttp2Stream, status: number, type: string, body: string): void {
-  if (stream.destroyed || stream.closed || stream.headersSent) return;
+  if (begin(stream, status, type)) stream.end(body);
+}
+
+/** Sends the head of an answer, unless there was one or the client has gone: to answer it then would throw. */
+function begin(stream: http2.ServerHttp2Stream, status: number, type: string): boolean {
+  if (stream.destroyed || stream.closed || stream.headersSent) return false;
   stream.respond({ ":status": status, "content-type": type });
-  stream.end(body);
+  return true;
 }

@@ -256,11 +256,11 @@ describe("inside the encrypted connection", () => {
   async function connected(
     role: ControlRole,
   ): Promise<(path: string, body: string, method?: string) => Promise<Answer>> {
-    const session = await dialControl({
+    const { session, end } = await dialControl({
       ...{ serverUrl: role.url, certPin: role.certPin, suite: nodeSuite, random: systemRandom },
       machineKey: new MachinePrivate(secret),
     });
-    open.push({ close: () => Promise.resolve(session.destroy()) });
+    open.push({ close: () => Promise.resolve(end()) });
     return (path, body, method = "POST") =>
       new Promise((resolve, reject) => {
         const stream = session.request({ ":method": method, ":path": path });
@@ -275,6 +275,25 @@ describe("inside the encrypted connection", () => {
         if (method === "POST") stream.end(body);
       });
   }
+
+  test("a client that goes away in the middle of its requests harms nobody", async () => {
+    const role = await serve({ plainHttp: true });
+    for (let i = 0; i < 20; i++) {
+      const { session, end } = await dialControl({
+        ...{ serverUrl: role.url, certPin: undefined, suite: nodeSuite, random: systemRandom },
+        machineKey: new MachinePrivate(secret),
+      });
+      for (const path of ["/machine/register", "/machine/map"]) {
+        const stream = session.request({ ":method": "POST", ":path": path });
+        stream.on("error", () => {});
+        stream.end(JSON.stringify({ Version: 113, NodeKey, Stream: i % 2 === 0 }));
+      }
+      await new Promise((resolve) => setTimeout(resolve, i / 4));
+      end();
+    }
+    const post = await connected(role);
+    expect((await post("/machine/map", "{")).status).toBe(400);
+  });
 
   test("what is malformed, too long or unknown is refused, and nothing changes", async () => {
     const role = await serve({ plainHttp: true });
