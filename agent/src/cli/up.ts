@@ -63,6 +63,8 @@ async function up(flags: FlagValues, timeoutMs: Millis, context: CommandContext)
 class UpProgress {
   readonly #context: CommandContext;
   #askedToLogIn = false;
+  /** The daemon tries again and again; one sentence says what is wrong. */
+  #lastWarning: string | undefined;
   exitCode = 1;
 
   constructor(context: CommandContext) {
@@ -76,7 +78,9 @@ class UpProgress {
         this.#askedToLogIn = true;
         return printLines(stderr, authUrlLines(event.url));
       case "warning":
-        return printLines(stdout, [`Warning: ${event.text}`]);
+        if (event.text !== this.#lastWarning) printLines(stdout, [`Warning: ${event.text}`]);
+        this.#lastWarning = event.text;
+        return;
       case "running":
         this.exitCode = 0;
         return this.#askedToLogIn ? printLines(stderr, ["Success."]) : undefined;

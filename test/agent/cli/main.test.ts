@@ -224,12 +224,14 @@ test("up gives the daemon what was said, and no more", async () => {
 test("up shows where to log in, what is amiss, and that it worked", async () => {
   const up = upWith([
     { kind: "auth-url", url: "https://control.example/a" },
+    { kind: "warning", text: "the server does not answer" },
+    { kind: "warning", text: "the server does not answer" },
     { kind: "warning", text: "IP forwarding is disabled." },
     { kind: "running", name: "m1", ips: [] },
   ]);
   expect(await withDaemon({ up }, (socket) => run(["up", "--socket", socket]))).toEqual({
     code: 0,
-    stdout: "Warning: IP forwarding is disabled.\n",
+    stdout: "Warning: the server does not answer\nWarning: IP forwarding is disabled.\n",
     stderr: "\nTo authenticate, visit:\n\n\thttps://control.example/a\n\nSuccess.\n",
   });
 });
