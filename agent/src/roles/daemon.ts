@@ -309,7 +309,6 @@ class DaemonService implements LocalBackend {
   }
 
   #followState(state: ControlState): void {
-    this.#options.log.info("control", { state });
     if (state === "running") {
       this.#authUrl = undefined;
       this.#lastError = undefined;
@@ -317,7 +316,6 @@ class DaemonService implements LocalBackend {
   }
 
   #noteError(message: string, fatal: boolean): void {
-    this.#options.log.warn("trouble", { message });
     this.#lastError = message;
     this.#tell(fatal ? { kind: "failed", code: "control", message } : { kind: "warning", text: message });
   }

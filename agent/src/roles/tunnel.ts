@@ -235,7 +235,10 @@ export class Tunnel {
       () => {
         if (former === undefined) this.#options.on.running(netMap);
       },
-      (error: unknown) => this.#options.on.error(messageOf(error), true),
+      (error: unknown) => {
+        this.#options.log.error("routes", { message: messageOf(error) });
+        this.#options.on.error(messageOf(error), true);
+      },
     );
   }
 
