@@ -34,3 +34,31 @@ test("in any pair of networks: direct exactly where it must be, relayed elsewher
     { numRuns: 60 },
   );
 });
+
+const everyNat: readonly (NatBehaviour | undefined)[] = [
+  undefined,
+  ...(["endpoint-independent", "endpoint-dependent"] as const).flatMap((mapping) =>
+    (["open", "address", "address-and-port"] as const).map((filtering) => ({
+      mapping,
+      filtering,
+      expiry: seconds(120),
+    })),
+  ),
+];
+const pairs = everyNat.flatMap((a, i) =>
+  everyNat.slice(i).map((b) => ({ a, b, names: `${named(a)} and ${named(b)}` })),
+);
+
+test.each(pairs)("between $names a direct path is found exactly where there can be one", ({ a, b }) => {
+  const world = new World(5);
+  const alice = world.addHost("alice", a === undefined ? {} : { nat: a });
+  const bob = world.addHost("bob", b === undefined ? {} : { nat: b });
+  world.join();
+  world.stream(alice, bob, { first: 0, gap: 100, length: seconds(6) });
+  expect(world.pathOf(alice, bob)).toBe(directPathPossible(a, b) ? "direct" : "relay");
+  expect(world.pathOf(bob, alice)).toBe(directPathPossible(a, b) ? "direct" : "relay");
+});
+
+function named(nat: NatBehaviour | undefined): string {
+  return nat === undefined ? "a public address" : `${nat.mapping} mapping with ${nat.filtering} filtering`;
+}

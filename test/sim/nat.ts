@@ -80,12 +80,13 @@ export class Nat {
  * `undefined` is a host with a public address.
  */
 export function directPathPossible(a: NatBehaviour | undefined, b: NatBehaviour | undefined): boolean {
-  // One that filters nothing lets anyone in by the address that STUN saw, however it maps what goes out.
   const takesAnyone = (nat: NatBehaviour | undefined): boolean =>
-    nat === undefined || nat.filtering === "open";
+    nat === undefined || (nat.mapping === "endpoint-independent" && nat.filtering === "open");
   if (takesAnyone(a) || takesAnyone(b)) return true;
   const predictable = (nat: NatBehaviour | undefined): boolean => nat?.mapping !== "endpoint-dependent";
   if (predictable(a) && predictable(b)) return true;
   const byAddress = (nat: NatBehaviour | undefined): boolean => nat?.filtering !== "address-and-port";
-  return (predictable(a) && byAddress(a)) || (predictable(b) && byAddress(b));
+  if ((predictable(a) && byAddress(a)) || (predictable(b) && byAddress(b))) return true;
+  // Both answer from ports that nobody knows: one must let the first question in, and neither may look at ports.
+  return byAddress(a) && byAddress(b) && (a?.filtering === "open" || b?.filtering === "open");
 }
