@@ -6,7 +6,7 @@
 import { constants } from "node:os";
 import { viewOf } from "../base/bytes.ts";
 import { OperationError } from "../base/errors.ts";
-import { type Absent, isAbsent } from "./ffi/koffi.ts";
+import { isAbsent } from "./ffi/koffi.ts";
 import {
   AF_INET,
   errnoName,
@@ -50,6 +50,11 @@ export interface TunOptions {
 const TUNSETIFF = 0x400454ca;
 const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
+const TUNSETOFFLOAD = 0x400454d0;
+/** TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6; TUN_F_USO4 and TUN_F_USO6, which Linux 6.2 and later take, and only together. */
+const OFFLOADS = 0x01 | 0x02 | 0x04;
+const UDP_OFFLOADS = 0x20 | 0x40;
 const SIOCSIFMTU = 0x8922;
 /** struct ifreq of 64-bit Linux: the name in 16 bytes with a final zero, then flags or a number. */
 const IFREQ_LENGTH = 40;
@@ -67,16 +72,44 @@ const REMEDY = "run as root, give CAP_NET_ADMIN, or use --tun memory";
 
 /** Creates the device, which goes away when it is closed or the process ends. @throws OperationError */
 export function openTun(options: TunOptions): Promise<Tun> {
-  return new Promise((resolve) => resolve(createTun(options, loadLibc())));
+  return new Promise((resolve) => resolve(createTun(options, needLibc())));
 }
 
-function createTun(options: TunOptions, libc: Libc | Absent): Tun {
-  if (isAbsent(libc)) {
-    throw new OperationError(
-      "tun-no-ffi",
-      `a TUN device can not be used here (${libc.absent}): use --tun memory`,
-    );
-  }
+/** An open TUN device, for whoever reads and writes it by other means. */
+export interface TunDescriptor {
+  readonly name: string;
+  readonly fd: number;
+  /** Reads and writes begin with a virtio header: packets may be large and without checksums. */
+  readonly offload: boolean;
+  /** That goes for UDP, too. */
+  readonly udpOffload: boolean;
+}
+
+/** Opens the device with what the kernel offers of segmentation and checksums. @throws OperationError */
+export function openTunDescriptor(options: TunOptions & { readonly offload: boolean }): TunDescriptor {
+  const libc = needLibc();
+  const { name, offload: wanted } = options;
+  const fd = attach(options, libc, wanted ? IFF_VNET_HDR : 0);
+  const udpOffload = wanted && libc.ioctlValue(fd, TUNSETOFFLOAD, OFFLOADS | UDP_OFFLOADS) === 0;
+  if (wanted && !udpOffload) libc.ioctlValue(fd, TUNSETOFFLOAD, OFFLOADS);
+  return { name, fd, offload: wanted, udpOffload };
+}
+
+function createTun(options: TunOptions, libc: Libc): Tun {
+  return new LinuxTun(libc, options.name, attach(options, libc, 0));
+}
+
+function needLibc(): Libc {
+  const libc = loadLibc();
+  if (!isAbsent(libc)) return libc;
+  throw new OperationError(
+    "tun-no-ffi",
+    `a TUN device can not be used here (${libc.absent}): use --tun memory`,
+  );
+}
+
+/** Creates the device. Returns its descriptor. */
+function attach(options: TunOptions, libc: Libc, flags: number): number {
   const { name, mtu, devicePath = "/dev/net/tun" } = options;
   if (!/^[^\s/:%]+$/.test(name) || name.length > NAME_LIMIT) {
     throw new OperationError(
@@ -86,7 +119,7 @@ function createTun(options: TunOptions, libc: Libc | Absent): Tun {
   }
   const fd = libc.open(devicePath, O_RDWR | O_NONBLOCK);
   if (fd < 0) throw openError(devicePath, errnoName(fd));
-  const attached = libc.ioctl(fd, TUNSETIFF, ifreq(name, IFF_TUN | IFF_NO_PI));
+  const attached = libc.ioctl(fd, TUNSETIFF, ifreq(name, IFF_TUN | IFF_NO_PI | flags));
   if (attached < 0) {
     libc.close(fd);
     throw attachError(name, errnoName(attached));
@@ -99,7 +132,7 @@ function createTun(options: TunOptions, libc: Libc | Absent): Tun {
       `TUN device ${name} does not take an MTU of ${mtu} bytes (${errnoName(resized)}): choose 1280 to 65535`,
     );
   }
-  return new LinuxTun(libc, name, fd);
+  return fd;
 }
 
 class LinuxTun implements Tun {

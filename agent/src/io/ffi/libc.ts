@@ -45,9 +45,13 @@ export interface Libc {
   write(fd: number, bytes: Uint8Array): number;
   /** `argument` is read and written by the kernel. */
   ioctl(fd: number, request: number, argument: Uint8Array): number;
+  /** Where the argument is a number, not an address. */
+  ioctlValue(fd: number, request: number, value: number): number;
   close(fd: number): number;
   socket(family: number, type: number, protocol: number): number;
   bind(fd: number, address: IpPort): number;
+  /** The port that a socket is bound to, or -errno. */
+  localPort(fd: number): number;
   /** Sets an option whose value is an int. */
   setsockopt(fd: number, level: number, option: number, value: number): number;
   /** A raw ICMP socket takes port 0. */
@@ -87,7 +91,9 @@ function bindFunctions(koffi: Koffi): Libc {
   const read = c.func("intptr_t read(int fd, void *out, size_t length)");
   const write = c.func("intptr_t write(int fd, const void *bytes, size_t length)");
   const ioctl = c.func("int ioctl(int fd, unsigned long request, void *argument)");
+  const ioctlValue = c.func("ioctl", "int", ["int", "unsigned long", "unsigned long"]);
   const close = c.func("int close(int fd)");
+  const getsockname = c.func("int getsockname(int fd, void *address, void *length)");
   const socket = c.func("int socket(int family, int type, int protocol)");
   const bind = c.func("int bind(int fd, const void *address, uint32_t length)");
   const setsockopt = c.func(
@@ -104,7 +110,13 @@ function bindFunctions(koffi: Koffi): Libc {
     read: (fd, out) => orErrno(read(fd, out, out.length)),
     write: (fd, bytes) => orErrno(write(fd, bytes, bytes.length)),
     ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
+    ioctlValue: (fd, request, value) => orErrno(ioctlValue(fd, request, value)),
     close: (fd) => orErrno(close(fd)),
+    localPort(fd) {
+      const address = new Uint8Array(SOCKADDR_IN6_LENGTH);
+      const result = orErrno(getsockname(fd, address, Uint32Array.of(address.length)));
+      return result < 0 ? result : decodeSockaddr(address).port;
+    },
     socket: (family, type, protocol) => orErrno(socket(family, type | O_CLOEXEC | O_NONBLOCK, protocol)),
     bind(fd, address) {
       const bytes = encodeSockaddr(address);
@@ -156,7 +168,7 @@ class PollWatch implements Watch {
  *     sockaddr_in   family (2, host order)  port (2)  address (4)  zero (8)
  *     sockaddr_in6  family (2, host order)  port (2)  flow (4)     address (16)  scope (4)
  */
-function encodeSockaddr(to: IpPort): Uint8Array {
+export function encodeSockaddr(to: IpPort): Uint8Array {
   const out = new Uint8Array(to.ip.isV4 ? SOCKADDR_IN_LENGTH : SOCKADDR_IN6_LENGTH);
   const view = viewOf(out);
   view.setUint16(0, to.ip.isV4 ? AF_INET : AF_INET6, true);
@@ -165,7 +177,7 @@ function encodeSockaddr(to: IpPort): Uint8Array {
   return out;
 }
 
-function decodeSockaddr(bytes: Uint8Array): IpPort {
+export function decodeSockaddr(bytes: Uint8Array): IpPort {
   const view = viewOf(bytes);
   const v4 = view.getUint16(0, true) === AF_INET;
   return new IpPort(Ip.fromBytes(v4 ? bytes.subarray(4, 8) : bytes.subarray(8, 24)), view.getUint16(2));

@@ -1,0 +1,182 @@
+/**
+ * Sealing and opening in the shared memory, by the fastest way that this machine has.
+ *
+ * Each way is tried at the start against node:crypto, with packets of every kind of length, and the first that
+ * gives the same bytes is taken.
+ */
+import { createCipheriv, createDecipheriv } from "node:crypto";
+import { isAbsent } from "../io/ffi/koffi.ts";
+import { type EvpChaCha, loadEvpChaCha, loadRawChaCha, type RawChaCha } from "../io/ffi/openssl.ts";
+import { BLOCK, type Layout, type Packets, type SharedMemory } from "./memory.ts";
+
+export type AeadName = "openssl-raw" | "openssl-evp" | "node-crypto";
+
+/** All arguments are offsets into the memory. Plaintext in: 64 zero bytes before it. */
+export interface Aead {
+  readonly name: AeadName;
+  /**
+   * Makes a whole WireGuard message of the `length` bytes at `input`: its header 48 bytes into `slot`, its
+   * ciphertext at 64, its tag behind. `lengthAt`: where its iovec has its length.
+   */
+  seal(
+    slot: number,
+    input: number,
+    length: number,
+    key: number,
+    index: number,
+    counter: number,
+    lengthAt: number,
+  ): void;
+  /**
+   * Opens the `length` bytes of ciphertext in `message` to 64 bytes into `slot`. What lies up to 48 bytes before
+   * the message is lost. Returns false when it was damaged or forged; then what is in the slot means nothing.
+   */
+  open(slot: number, message: number, length: number, key: number, counter: number): boolean;
+}
+
+export interface AeadMemory {
+  readonly memory: SharedMemory;
+  readonly layout: Layout;
+  readonly packets: Packets;
+  /** Of offset 0. */
+  readonly base: number;
+}
+
+const MESSAGE_HEADER = 16;
+const TAG = 16;
+
+/** "openssl-raw", "openssl-evp" or "node-crypto": what SALLYPORT_AEAD asks for; others count as nothing. */
+export function chooseAead(at: AeadMemory, wanted: string | undefined): Aead {
+  const ways: readonly (() => Aead | undefined)[] = [() => rawAead(at), () => evpAead(at)];
+  for (const way of ways) {
+    const aead = way();
+    if (aead === undefined || (wanted !== undefined && aead.name !== wanted)) continue;
+    if (givesKnownAnswers(aead, at)) return aead;
+  }
+  return nodeAead(at);
+}
+
+function rawAead({ layout, packets, memory, base }: AeadMemory): Aead | undefined {
+  const raw = loadRawChaCha();
+  if (isAbsent(raw) || raw.stateLength > layout.tag - layout.cipherState) return undefined;
+  return makeRaw(raw, packets, new Int32Array(memory.buffer), layout, base);
+}
+
+function makeRaw(raw: RawChaCha, packets: Packets, words: Int32Array, layout: Layout, base: number): Aead {
+  const { chacha20, poly1305Init, poly1305Update, poly1305Final } = raw;
+  const nonceWord = layout.nonce / 4;
+  const [nonce, state] = [base + layout.nonce, base + layout.cipherState];
+  const { tag } = layout;
+  return {
+    name: "openssl-raw",
+    seal(slot, input, length, key, index, counter, lengthAt) {
+      words[nonceWord + 2] = counter;
+      chacha20(base + slot, base + input - BLOCK, BLOCK + length, base + key, nonce);
+      poly1305Init(state, base + slot);
+      packets.frame(slot, length, index, counter, 0, lengthAt);
+      poly1305Update(state, base + slot + BLOCK, ((length + 15) & ~15) + 16);
+      poly1305Final(state, base + slot + BLOCK + length);
+    },
+    open(slot, message, length, key, counter) {
+      words[nonceWord + 2] = counter;
+      packets.enter(message, length);
+      chacha20(base + slot, base + message + MESSAGE_HEADER - BLOCK, BLOCK + length, base + key, nonce);
+      poly1305Init(state, base + slot);
+      poly1305Update(state, base + message + MESSAGE_HEADER, ((length + 15) & ~15) + 16);
+      poly1305Final(state, base + tag);
+      return packets.leave(message, length, tag) === 1;
+    },
+  };
+}
+
+function evpAead({ layout, packets, memory, base }: AeadMemory): Aead | undefined {
+  const evp = loadEvpChaCha();
+  return isAbsent(evp) ? undefined : makeEvp(evp, packets, new Int32Array(memory.buffer), layout, base);
+}
+
+function makeEvp(evp: EvpChaCha, packets: Packets, words: Int32Array, layout: Layout, base: number): Aead {
+  const nonceWord = layout.nonce / 4;
+  const nonce = base + layout.nonce + 4;
+  return {
+    name: "openssl-evp",
+    seal(slot, input, length, key, index, counter, lengthAt) {
+      words[nonceWord + 2] = counter;
+      packets.frame(slot, length, index, counter, 0, lengthAt);
+      evp.init(base + key, nonce, 1);
+      if (length > 0) evp.cipher(base + slot + BLOCK, base + input, length);
+      evp.cipher(0, 0, 0);
+      evp.getTag(base + slot + BLOCK + length);
+    },
+    open(slot, message, length, key, counter) {
+      words[nonceWord + 2] = counter;
+      const ciphertext = base + message + MESSAGE_HEADER;
+      evp.init(base + key, nonce, 0);
+      evp.setTag(ciphertext + length);
+      if (length > 0) evp.cipher(base + slot + BLOCK, ciphertext, length);
+      return evp.cipher(0, 0, 0) >= 0;
+    },
+  };
+}
+
+function nodeAead({ packets, memory }: AeadMemory): Aead {
+  const bytes = new Uint8Array(memory.buffer);
+  const nonce = new Uint8Array(12);
+  const view = new DataView(nonce.buffer);
+  const options = { authTagLength: TAG };
+  return {
+    name: "node-crypto",
+    seal(slot, input, length, key, index, counter, lengthAt) {
+      packets.frame(slot, length, index, counter, 0, lengthAt);
+      view.setUint32(4, counter, true);
+      const cipher = createCipheriv("chacha20-poly1305", bytes.slice(key, key + 32), nonce, options);
+      bytes.set(cipher.update(bytes.slice(input, input + length)), slot + BLOCK);
+      cipher.final();
+      bytes.set(cipher.getAuthTag(), slot + BLOCK + length);
+    },
+    open(slot, message, length, key, counter) {
+      view.setUint32(4, counter, true);
+      const at = message + MESSAGE_HEADER;
+      const decipher = createDecipheriv("chacha20-poly1305", bytes.slice(key, key + 32), nonce, options);
+      decipher.setAuthTag(bytes.slice(at + length, at + length + TAG));
+      try {
+        bytes.set(decipher.update(bytes.slice(at, at + length)), slot + BLOCK);
+        decipher.final();
+        return true;
+      } catch {
+        return false;
+      }
+    },
+  };
+}
+
+const TRIED_LENGTHS = [0, 1, 15, 16, 17, 63, 64, 65, 96, 576, 1279, 1280];
+
+/** Seals and opens with both, in the very areas that will be used; a damaged message must be refused. */
+function givesKnownAnswers(aead: Aead, at: AeadMemory): boolean {
+  const { layout, memory } = at;
+  const bytes = new Uint8Array(memory.buffer);
+  const reference = nodeAead(at);
+  const key = layout.read;
+  const input = layout.read + 1024;
+  const [ours, theirs, opened] = [layout.sealed, layout.sealed + layout.slot, layout.opened];
+  return TRIED_LENGTHS.every((length) => {
+    for (let i = 0; i < 32; i++) bytes[key + i] = (i * 7 + length) & 0xff;
+    const counter = 0xfedc_ba98 + length;
+    const seal = (by: Aead, slot: number): Uint8Array => {
+      bytes.fill(0, input - BLOCK, input);
+      for (let i = 0; i < length; i++) bytes[input + i] = (i * 31 + 5) & 0xff;
+      by.seal(slot, input, length, key, 0x01020304, counter | 0, layout.sealedIovecs);
+      return bytes.slice(slot + 48, slot + 48 + MESSAGE_HEADER + length + TAG);
+    };
+    const sealed = seal(aead, ours);
+    const expected = seal(reference, theirs);
+    if (!sealed.every((byte, i) => byte === expected[i])) return false;
+    const message = layout.received + 256;
+    bytes.set(sealed, message);
+    if (!aead.open(opened, message, length, key, counter | 0)) return false;
+    for (let i = 0; i < length; i++) if (bytes[opened + BLOCK + i] !== ((i * 31 + 5) & 0xff)) return false;
+    bytes.set(sealed, message);
+    bytes[message + MESSAGE_HEADER + length] = (sealed[MESSAGE_HEADER + length] ?? 0) ^ 1;
+    return !aead.open(opened, message, length, key, counter | 0);
+  });
+}

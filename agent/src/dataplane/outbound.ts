@@ -1,0 +1,252 @@
+/**
+ * From the TUN device to the network: reads large, cuts in place, seals into slots, sends many at once.
+ *
+ * A packet is copied once, by the cipher: from the read buffer into its slot. Slots that go to the same address
+ * and have the same length leave as one train (UDP_SEGMENT), of which the last may be shorter.
+ */
+import { parsePacket, protocol } from "../core/ip/packet.ts";
+import { BLOCK, IOVEC, MESSAGE_HEADER, TRAIN } from "./memory.ts";
+import { Counter, Kind } from "./messages.ts";
+import type { PlaneParts } from "./plane.ts";
+
+/** Reads before the other direction gets its turn. */
+const READS = 32;
+const VNET = 10;
+const MESSAGE_OVERHEAD = 32;
+/** Of the UDP payload of one train. */
+const TRAIN_BYTES = 65_507;
+
+/** From linux/udp.h. */
+const SOL_UDP = 17;
+const UDP_SEGMENT = 103;
+const CMSG_HEADER = 16;
+const SEGMENT_CONTROL = 24;
+
+const AF_INET6 = 10;
+const POLLOUT = 4;
+/** How long a full socket may hold up everything. */
+const SEND_PATIENCE = 5;
+
+/** errno of Linux. */
+const [EAGAIN, EINTR, EIO, EINVAL, EMSGSIZE, ENOBUFS, EBADFD] = [11, 4, 5, 22, 90, 105, 77];
+
+/** Packets since the last report of which copies are kept for sending again. */
+const COPIES = 64;
+/** How long a flow that was noted counts as noted. */
+const NOTED = 1_000;
+
+export class Outbound {
+  /** Whether the network takes trains. */
+  gso: boolean;
+  readonly #parts: PlaneParts;
+  readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  readonly #packetAt: number;
+  /** The train that is being made. */
+  #peer = -1;
+  #size = 0;
+  #count = 0;
+  #total = 0;
+  #isClosed = false;
+
+  constructor(parts: PlaneParts) {
+    this.#parts = parts;
+    this.gso = parts.gso;
+    this.#view = new DataView(parts.memory);
+    this.#bytes = new Uint8Array(parts.memory);
+    this.#packetAt = parts.layout.read + 256;
+    const { layout, base } = parts;
+    for (let i = 0; i < TRAIN; i++) {
+      const start = base + layout.sealed + i * layout.slot + BLOCK - 16;
+      this.#view.setBigUint64(layout.sealedIovecs + i * IOVEC, BigInt(start), true);
+    }
+  }
+
+  drain(now: number): void {
+    const { calls, base, offload, tun } = this.#parts;
+    const at = this.#packetAt - (offload ? VNET : 0);
+    if (!offload) this.#bytes.fill(0, this.#packetAt - VNET, this.#packetAt);
+    for (let i = 0; i < READS; i++) {
+      const length = calls.read(tun, base + at, 65_535 + (offload ? VNET : 0));
+      if (length < 0) {
+        if (length !== -EAGAIN && length !== -EINTR) this.#lose(-length);
+        break;
+      }
+      this.#take(length - (offload ? VNET : 0), now);
+      if (!offload) this.#bytes.fill(0, this.#packetAt - VNET, this.#packetAt);
+    }
+    this.flush();
+  }
+
+  /** Takes one read of `length` bytes, with its virtio header before it. */
+  #take(length: number, now: number): void {
+    const { packets, counters, table, layout } = this.#parts;
+    const packet = this.#packetAt;
+    const size = this.#view.getUint16(packet - 6, true);
+    const count = length < 0 ? -1 : packets.begin(packet, length, packet - VNET);
+    if (count < 0) {
+      add(counters, Counter.malformed, 1);
+      return;
+    }
+    const version = (this.#bytes[packet] ?? 0) >> 4;
+    const peer = this.#route(packet, version, now);
+    if (peer < 0) {
+      add(counters, Counter.noPeer, 1);
+      return;
+    }
+    const slot = table.sendSlot[peer] ?? -1;
+    const counter =
+      slot >= 0 && now < (table.sendUntil[peer] ?? 0) ? this.#parts.sessions.reserve(slot, count) : -1;
+    if (counter < 0) {
+      this.#handOver(packet, count, size);
+      return;
+    }
+    if (this.#protocol(packet, version) === protocol.udp) this.#noteFlow(packet, version, length, peer, now);
+    const key = this.#parts.sessions.sendKey(slot);
+    const index = this.#parts.sessions.remoteIndex(slot);
+    const copies = this.#parts.traffic.unreported(peer) < COPIES;
+    let bytes = 0;
+    for (let i = 0; i < count; i++) {
+      const padded = packets.next(i, this.#parts.mtu);
+      const place = this.#place(peer, padded + MESSAGE_OVERHEAD);
+      const to = layout.sealed + place * layout.slot;
+      const lengthAt = layout.sealedIovecs + place * IOVEC + 8;
+      this.#parts.aead.seal(to, packet + i * size, padded, key, index, (counter + i) | 0, lengthAt);
+      bytes += padded + MESSAGE_OVERHEAD;
+      if (copies) this.#parts.handover.push(Kind.sent, peer, 0, to + 48, padded + MESSAGE_OVERHEAD);
+    }
+    this.#parts.traffic.sent(peer, count, bytes);
+    add(counters, Counter.sentPackets, count);
+    add(counters, Counter.sentBytes, bytes);
+  }
+
+  #protocol(packet: number, version: number): number {
+    return this.#bytes[packet + (version === 4 ? 9 : 6)] ?? 0;
+  }
+
+  #route(packet: number, version: number, now: number): number {
+    const { outboundVerdicts, routes } = this.#parts.table;
+    const known = outboundVerdicts.find(packet, version, 0, now);
+    if (known >= 0) return known;
+    const peer = routes.lookupBytes(this.#bytes, packet + (version === 4 ? 16 : 24), version === 4 ? 4 : 16);
+    if (peer === undefined) return -1;
+    outboundVerdicts.keep(packet, version, 0, peer, Number.POSITIVE_INFINITY);
+    return peer;
+  }
+
+  /** The filter must know which flows are ours: its own here, and the engine's. */
+  #noteFlow(packet: number, version: number, length: number, peer: number, now: number): void {
+    const { outboundVerdicts, filter } = this.#parts.table;
+    const ports = this.#view.getInt32(packet + (version === 4 ? 20 : 40), true);
+    if (ports !== 0 && outboundVerdicts.find(packet, version, ports, now) >= 0) return;
+    const parsed = parsePacket(this.#bytes.slice(packet, packet + length));
+    if (typeof parsed === "string") return;
+    filter?.noteOutbound(parsed);
+    const told = this.#parts.handover.push(Kind.flow, peer, 0, packet, Math.min(length, this.#parts.mtu));
+    if (told && ports !== 0) outboundVerdicts.keep(packet, version, ports, peer, now + NOTED);
+  }
+
+  /** The engine has to send these: there is no session, or no proven path. */
+  #handOver(packet: number, count: number, size: number): void {
+    const { packets, handover, counters } = this.#parts;
+    for (let i = 0; i < count; i++) {
+      const length = packets.next(i, 0);
+      if (!handover.push(Kind.packet, 0, 0, packet + i * size, length)) add(counters, Counter.ringDropped, 1);
+    }
+  }
+
+  /** The slot for the next message of the train. */
+  #place(peer: number, size: number): number {
+    const fits =
+      peer === this.#peer &&
+      !this.#isClosed &&
+      size <= this.#size &&
+      this.#count < TRAIN &&
+      this.#total + size <= TRAIN_BYTES;
+    if (!fits) {
+      this.flush();
+      this.#peer = peer;
+      this.#size = size;
+    } else if (size < this.#size) {
+      this.#isClosed = true;
+    }
+    this.#total += size;
+    return this.#count++;
+  }
+
+  /** Sends the train. */
+  flush(): void {
+    const count = this.#count;
+    if (count === 0) return;
+    this.#count = 0;
+    this.#total = 0;
+    this.#isClosed = false;
+    if (count === 1 || this.gso) this.#send(0, count);
+    else for (let i = 0; i < count; i++) this.#send(i, 1);
+  }
+
+  #send(first: number, count: number): void {
+    const { calls, base, layout, counters, table, udp4, udp6 } = this.#parts;
+    const peer = this.#peer;
+    const addressAt = table.addressAt(peer);
+    const fd = this.#view.getUint16(addressAt, true) === AF_INET6 ? udp6 : udp4;
+    this.#describe(addressAt, table.addressLength[peer] ?? 0, first, count);
+    let result = calls.sendmsg(fd, base + layout.sendMessage);
+    if (result === -EAGAIN) {
+      this.#waitForRoom(fd);
+      result = calls.sendmsg(fd, base + layout.sendMessage);
+    }
+    add(counters, Counter.sendCalls, 1);
+    if (result >= 0) return;
+    if (count > 1 && (result === -EIO || result === -EINVAL || result === -EMSGSIZE)) {
+      // This device or kernel takes no trains: from now on one by one.
+      if (result !== -EMSGSIZE) this.gso = false;
+      for (let i = first; i < first + count; i++) this.#send(i, 1);
+      return;
+    }
+    add(counters, Counter.sendDropped, count);
+    if (result !== -EAGAIN && result !== -ENOBUFS) {
+      this.#parts.reports.push(Kind.sendError, peer, -result, addressAt, table.addressLength[peer] ?? 0);
+    }
+  }
+
+  #describe(addressAt: number, addressLength: number, first: number, count: number): void {
+    const { base, layout } = this.#parts;
+    const view = this.#view;
+    const message = layout.sendMessage;
+    setAddress(view, message, base + addressAt);
+    view.setUint32(message + 8, addressLength, true);
+    setAddress(view, message + 16, base + layout.sealedIovecs + first * IOVEC);
+    view.setUint32(message + 24, count, true);
+    const control = layout.sendControl;
+    setAddress(view, message + 32, count > 1 ? base + control : 0);
+    view.setUint32(message + 40, count > 1 ? SEGMENT_CONTROL : 0, true);
+    if (count === 1) return;
+    view.setUint32(control, CMSG_HEADER + 2, true);
+    view.setInt32(control + 8, SOL_UDP, true);
+    view.setInt32(control + 12, UDP_SEGMENT, true);
+    view.setUint16(control + CMSG_HEADER, this.#size, true);
+  }
+
+  #waitForRoom(fd: number): void {
+    const { calls, base, layout } = this.#parts;
+    const at = layout.sendControl + MESSAGE_HEADER - 16;
+    this.#view.setInt32(at, fd, true);
+    this.#view.setInt16(at + 4, POLLOUT, true);
+    calls.poll(base + at, 1, SEND_PATIENCE);
+  }
+
+  #lose(errno: number): void {
+    if (errno === EBADFD || errno === EIO) this.#parts.reports.push(Kind.tunLost, 0, errno, 0, 0);
+  }
+}
+
+/** Addresses have 47 bits here, and numbers 53. */
+function setAddress(view: DataView, at: number, address: number): void {
+  view.setUint32(at, address >>> 0, true);
+  view.setUint32(at + 4, Math.floor(address / 2 ** 32), true);
+}
+
+function add(counters: Float64Array, index: number, count: number): void {
+  counters[index] = (counters[index] ?? 0) + count;
+}

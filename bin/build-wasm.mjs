@@ -1,0 +1,51 @@
+/**
+ * Compiles the fast path's AssemblyScript to WebAssembly, and writes it as a module that any bundle can hold.
+ *
+ * `node bin/build-wasm.mjs` after a change of the source; a test compares what is committed with what this makes.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { isMain, root, say } from "./install.mjs";
+
+const SOURCE = "agent/src/dataplane/wasm/packets.as";
+const MODULE = "agent/src/dataplane/wasm/packets-module.ts";
+
+/** The text of the module. */
+export async function compileWasm() {
+  const { main } = await import("assemblyscript/asc");
+  const source = readFileSync(join(root, SOURCE), "utf8");
+  let binary;
+  const { error, stderr } = await main(
+    [
+      ...["packets.ts", "--outFile", "packets.wasm", "--runtime", "stub", "--noAssert", "-O3", "--converge"],
+      ...["--enable", "simd", "--enable", "threads", "--enable", "bulk-memory"],
+      ...["--importMemory", "--sharedMemory", "--initialMemory", "1", "--maximumMemory", "65536"],
+      ...["--noExportMemory", "--memoryBase", "1024"],
+    ],
+    {
+      readFile: (name) => (name.endsWith("packets.ts") ? source : null),
+      writeFile: (name, content) => {
+        if (name.endsWith(".wasm")) binary = content;
+      },
+      listFiles: () => [],
+    },
+  );
+  if (error !== null || binary === undefined) throw new Error(`${SOURCE}: ${stderr.toString()}`);
+  return moduleText(binary);
+}
+
+function moduleText(binary) {
+  const base64 = Buffer.from(binary).toString("base64");
+  const lines = base64.match(/.{1,100}/g) ?? [];
+  return `/** Made from packets.as by bin/build-wasm.mjs: change that, not this. */
+export const PACKETS_WASM: string = [
+${lines.map((line) => `  "${line}",`).join("\n")}
+].join("");
+`;
+}
+
+if (isMain(import.meta.url)) {
+  const text = await compileWasm();
+  writeFileSync(join(root, MODULE), text);
+  say(`${MODULE}: ${text.length} characters`);
+}
