@@ -8,7 +8,7 @@ import type { TransportKeys } from "./noise.ts";
 import { REJECT_AFTER_MESSAGES, ReplayWindow } from "./replay.ts";
 
 /** The paper: a new handshake begins after so many. */
-const REKEY_AFTER_MESSAGES: bigint = 2n ** 60n;
+export const REKEY_AFTER_MESSAGES: bigint = 2n ** 60n;
 
 export interface SessionCounters {
   /** Whether no more may be sent. */

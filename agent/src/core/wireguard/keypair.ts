@@ -7,15 +7,14 @@
 import { viewOf } from "../../base/bytes.ts";
 import { after, type Instant, type Millis, seconds } from "../../base/time.ts";
 import type { Suite } from "../../crypto/suite.ts";
+import { LocalCounters, type SessionCounters } from "./counters.ts";
 import { encodeTransport, type Transport } from "./messages.ts";
 import type { TransportKeys } from "./noise.ts";
-import { REJECT_AFTER_MESSAGES, ReplayWindow } from "./replay.ts";
 
 /** The paper, section 6.1: a pair can not be used from here on, in either direction. */
 export const REJECT_AFTER_TIME: Millis = seconds(180);
 /** The paper: its initiator replaces a pair from here on. */
 export const REKEY_AFTER_TIME: Millis = seconds(120);
-export const REKEY_AFTER_MESSAGES: bigint = 2n ** 60n;
 /** The paper: packets are padded to a multiple of this. */
 const PADDING = 16;
 /** One more than the paper's: when both sides rekey at once, the pair before is two handshakes back. */
@@ -32,6 +31,8 @@ export interface KeypairOptions {
   readonly replayWindow: number;
   /** @default 0n */
   readonly firstCounter?: bigint;
+  /** Shared with others that use the same keys. @default its own */
+  readonly counters?: SessionCounters | undefined;
 }
 
 /** Why a transport message was refused. */
@@ -44,11 +45,10 @@ export class Keypair {
   readonly #suite: Suite;
   readonly #keys: TransportKeys;
   readonly #remoteIndex: number;
-  readonly #replay: ReplayWindow;
+  readonly #counters: SessionCounters;
   /** Four zero bytes, then the counter. One for all packets: no primitive keeps it. */
   readonly #nonce = new Uint8Array(12);
   readonly #nonceView = viewOf(this.#nonce);
-  #counter: bigint;
 
   constructor(options: KeypairOptions) {
     this.isInitiator = options.isInitiator;
@@ -57,8 +57,7 @@ export class Keypair {
     this.#suite = options.suite;
     this.#keys = options.keys;
     this.#remoteIndex = options.remoteIndex;
-    this.#replay = new ReplayWindow(options.replayWindow);
-    this.#counter = options.firstCounter ?? 0n;
+    this.#counters = options.counters ?? new LocalCounters(options.replayWindow, options.firstCounter);
   }
 
   get expiresAt(): Instant {
@@ -66,20 +65,20 @@ export class Keypair {
   }
 
   canSend(now: Instant): boolean {
-    return now < this.expiresAt && this.#counter < REJECT_AFTER_MESSAGES;
+    return now < this.expiresAt && !this.#counters.exhausted;
   }
 
   /** Whether it is time for its initiator to replace it. */
   isOld(now: Instant): boolean {
     return (
-      this.#counter > REKEY_AFTER_MESSAGES ||
+      this.#counters.worn ||
       (this.isInitiator && now >= after(this.createdAt, REKEY_AFTER_TIME))
     );
   }
 
   /** A whole transport message. Ask `canSend` first. `mtu`: padding never makes the packet longer than this. */
   seal(packet: Uint8Array, mtu: number): Uint8Array {
-    const counter = this.#counter++;
+    const counter = this.#counters.next();
     const sealed = this.#suite.aeadSeal(this.#keys.send, this.#nonceOf(counter), pad(packet, mtu));
     return encodeTransport({ receiver: this.#remoteIndex, counter, sealed });
   }
@@ -87,11 +86,10 @@ export class Keypair {
   /** The packet with its padding. Nothing is remembered of a message that is refused. */
   open(message: Transport, now: Instant): Uint8Array | Refusal {
     if (now >= this.expiresAt) return "expired";
-    if (!this.#replay.isFresh(message.counter)) return "replay";
+    if (!this.#counters.isFresh(message.counter)) return "replay";
     const packet = this.#suite.aeadOpen(this.#keys.receive, this.#nonceOf(message.counter), message.sealed);
     if (packet === undefined) return "unauthenticated";
-    this.#replay.mark(message.counter);
-    return packet;
+    return this.#counters.mark(message.counter) ? packet : "replay";
   }
 
   /** Overwrites the keys. */
@@ -163,6 +161,11 @@ export class Keypairs {
     this.#next = keep(this.#next);
     this.#previous = this.#previous.filter((keypair) => !expired.includes(keypair));
     return expired;
+  }
+
+  /** The pairs that may be received with, but one that has not proved itself. */
+  get proven(): readonly Keypair[] {
+    return this.#all().filter((keypair) => keypair !== this.#next);
   }
 
   /** When `expire` next finds one. */

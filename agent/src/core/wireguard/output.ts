@@ -19,6 +19,8 @@ export type WireGuardEvent =
   | { readonly kind: "authenticated"; readonly peer: NodePublic; readonly from: Path; readonly bytes: number }
   /** A new session can be sent with. */
   | { readonly kind: "session"; readonly peer: NodePublic }
+  /** The sessions that may be used changed: see `sessionsOf`. */
+  | { readonly kind: "sessions"; readonly peer: NodePublic }
   /** The peer did not answer for 90 s: what was staged is dropped. The next packet begins anew. */
   | { readonly kind: "gave-up"; readonly peer: NodePublic };
 

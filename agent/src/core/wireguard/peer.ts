@@ -7,6 +7,7 @@ import type { Random } from "../../base/random.ts";
 import { after, type Instant, type Millis, since } from "../../base/time.ts";
 import type { Path } from "../path/path.ts";
 import { type AllowedIps, packetLength } from "./allowed-ips.ts";
+import type { SessionStore } from "./counters.ts";
 import { Handshake } from "./handshake.ts";
 import type { IndexTable } from "./index-table.ts";
 import { Keypair, Keypairs } from "./keypair.ts";
@@ -44,6 +45,8 @@ export interface PeerContext {
   readonly allowedIps: AllowedIps<Peer>;
   readonly output: Output;
   readonly wakeup: Wakeup;
+  /** Where sessions are counted if others seal and open, too. */
+  readonly sessions: SessionStore | undefined;
   readonly mtu: number;
   readonly replayWindow: number;
   readonly maxStaged: number;
@@ -54,6 +57,23 @@ export interface Arrival {
   readonly from: Path;
   readonly bytes: number;
   readonly now: Instant;
+}
+
+/** A session that others may use. */
+export interface UsableSession {
+  readonly localIndex: number;
+  readonly expiresAt: Instant;
+}
+
+/** What passed for a peer without this machine: sealed and opened by others on its sessions. */
+export interface PassedTraffic {
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  /** Whether there was more than keepalives. */
+  readonly sentData: boolean;
+  readonly receivedData: boolean;
+  /** Whether the last message was one that we sent. */
+  readonly sentLast: boolean;
 }
 
 export interface PeerSettings {
@@ -110,6 +130,25 @@ export class Peer {
     }
     this.#stage(packet);
     this.#sendStaged(now);
+  }
+
+  /** The session to send with, unless packets wait for one. */
+  sendSession(now: Instant): UsableSession | undefined {
+    return this.#staged.length === 0 ? this.#keypairs.usable(now) : undefined;
+  }
+
+  /** The sessions that messages may come in. */
+  receiveSessions(): readonly UsableSession[] {
+    return this.#keypairs.proven;
+  }
+
+  /** Does for the timers what sending and receiving would have done. */
+  notePassed(traffic: PassedTraffic, now: Instant): void {
+    this.txBytes += traffic.sentBytes;
+    this.rxBytes += traffic.receivedBytes;
+    if (traffic.sentLast && traffic.receivedBytes > 0) this.#noteReceived(traffic, now);
+    if (traffic.sentBytes > 0) this.#noteSent(traffic, now);
+    if (!traffic.sentLast && traffic.receivedBytes > 0) this.#noteReceived(traffic, now);
   }
 
   startHandshake(now: Instant): void {
@@ -182,6 +221,7 @@ export class Peer {
     this.#authenticated(arrival);
     if (this.#keypairs.isNext(keypair)) {
       this.#release(this.#keypairs.confirmNext());
+      this.#tellSessions();
       this.#sessionUsable(now);
       this.#sendStaged(now);
     }
@@ -258,27 +298,51 @@ export class Peer {
     const kind = packet.length === 0 ? "keepalive" : "data";
     const payload = keypair.seal(packet, this.#context.mtu);
     this.#transmit({ peer: this.key, kind, payload, replyTo: undefined }, now);
-    if (kind === "data" && !this.#timers.isSet("newHandshake")) {
-      this.#timers.set("newHandshake", withJitter(after(now, NEW_HANDSHAKE_TIMEOUT), this.#context.random));
-    }
+    if (kind === "data") this.#expectAnswer(now);
     if (keypair.isOld(now)) this.#beginHandshake(now);
+  }
+
+  #expectAnswer(now: Instant): void {
+    if (this.#timers.isSet("newHandshake")) return;
+    this.#timers.set("newHandshake", withJitter(after(now, NEW_HANDSHAKE_TIMEOUT), this.#context.random));
+  }
+
+  #noteSent({ sentData }: PassedTraffic, now: Instant): void {
+    this.#sentAnything(now);
+    if (sentData) this.#expectAnswer(now);
+    if (this.#keypairs.current?.isOld(now) === true) this.#beginHandshake(now);
+  }
+
+  #noteReceived({ receivedData }: PassedTraffic, now: Instant): void {
+    this.#receivedAnything(now);
+    const { current } = this.#keypairs;
+    if (current !== undefined) this.#rekeyOnReceive(current, now);
+    if (receivedData) this.#dataCame(now);
   }
 
   #transmit(transmit: WireGuardTransmit, now: Instant): void {
     this.txBytes += transmit.payload.length;
+    this.#sentAnything(now);
+    this.#context.output.transmits.push(transmit);
+  }
+
+  #sentAnything(now: Instant): void {
     this.#timers.clear("keepalive");
     this.#needAnotherKeepalive = false;
     this.#anythingPassed(now);
-    this.#context.output.transmits.push(transmit);
   }
 
   // Receiving
 
   #authenticated({ from, bytes, now }: Arrival): void {
     this.rxBytes += bytes;
+    this.#receivedAnything(now);
+    this.#context.output.events.push({ kind: "authenticated", peer: this.key, from, bytes });
+  }
+
+  #receivedAnything(now: Instant): void {
     this.#timers.clear("newHandshake");
     this.#anythingPassed(now);
-    this.#context.output.events.push({ kind: "authenticated", peer: this.key, from, bytes });
   }
 
   #dataCame(now: Instant): void {
@@ -344,10 +408,12 @@ export class Peer {
     made: { keys: TransportKeys; isInitiator: boolean; localIndex: number; remoteIndex: number },
     now: Instant,
   ): void {
-    const { identity, replayWindow, indices } = this.#context;
-    const keypair = new Keypair({ ...made, suite: identity.suite, createdAt: now, replayWindow });
+    const { identity, replayWindow, indices, sessions } = this.#context;
+    const counters = sessions?.open(made);
+    const keypair = new Keypair({ ...made, suite: identity.suite, createdAt: now, replayWindow, counters });
     indices.assign(made.localIndex, { peer: this, keypair });
     this.#release(this.#keypairs.install(keypair));
+    this.#tellSessions();
     this.#timers.set("erase", after(now, ERASE_TIME));
     this.#scheduleExpiry();
   }
@@ -367,8 +433,15 @@ export class Peer {
     this.#beginHandshake(now);
   }
 
+  /** Only where somebody asks. */
+  #tellSessions(): void {
+    const { sessions, output } = this.#context;
+    if (sessions !== undefined) output.events.push({ kind: "sessions", peer: this.key });
+  }
+
   #expire(now: Instant): void {
     this.#release(this.#keypairs.expire(now));
+    this.#tellSessions();
     this.#scheduleExpiry();
   }
 
@@ -381,6 +454,7 @@ export class Peer {
   /** A handshake under way is left alone: it is given up soon enough by itself. */
   #erase(): void {
     this.#release(this.#keypairs.clear());
+    this.#tellSessions();
     if (this.#timers.isSet("retry")) return;
     this.#forgetPending();
     this.#handshake.forgetCookie();
@@ -396,6 +470,7 @@ export class Peer {
     for (const keypair of keypairs) {
       keypair.wipe();
       this.#context.indices.release(keypair.localIndex);
+      this.#context.sessions?.close(keypair.localIndex);
     }
   }
 }

@@ -17,11 +17,19 @@ import { type Path, pathText } from "../path/path.ts";
 import { AllowedIps } from "./allowed-ips.ts";
 import { MacChecker } from "./cookie.ts";
 import { IndexTable } from "./index-table.ts";
+import type { SessionStore } from "./counters.ts";
 import { HandshakeLoad, limitedSource, SourceLimiter } from "./load.ts";
 import { decodeMessage, type Initiation, type Response } from "./messages.ts";
 import { readInitiation } from "./noise.ts";
 import { type DropReason, Output, type WireGuardEvent, type WireGuardTransmit } from "./output.ts";
-import { type Arrival, Peer, type PeerContext, type Receiver } from "./peer.ts";
+import {
+  type Arrival,
+  type PassedTraffic,
+  Peer,
+  type PeerContext,
+  type Receiver,
+  type UsableSession,
+} from "./peer.ts";
 import { DEFAULT_REPLAY_WINDOW } from "./replay.ts";
 import { StampClock } from "./tai64n.ts";
 import { Wakeup } from "./timers.ts";
@@ -40,6 +48,8 @@ export interface WireGuardOptions {
   readonly replayWindow?: number | undefined;
   /** Packets that wait for a session, for each peer. @default 128 */
   readonly maxStaged?: number | undefined;
+  /** Keeps what sessions count where others seal and open on them, too. @default none */
+  readonly sessions?: SessionStore | undefined;
   /** Of the tunnel: padding never makes a packet longer. @default 1280 */
   readonly mtu?: number | undefined;
 }
@@ -83,6 +93,7 @@ export class WireGuard {
       allowedIps: new AllowedIps<Peer>(),
       output: new Output(),
       wakeup: new Wakeup(),
+      sessions: options.sessions,
       mtu: options.mtu ?? DEFAULT_MTU,
       replayWindow: options.replayWindow ?? DEFAULT_REPLAY_WINDOW,
       maxStaged: options.maxStaged ?? DEFAULT_MAX_STAGED,
@@ -127,6 +138,20 @@ export class WireGuard {
     if (peer === undefined) return undefined;
     const { txBytes, rxBytes, lastHandshake, ready } = peer;
     return { txBytes, rxBytes, lastHandshake, ready };
+  }
+
+  /** The sessions of a peer that others may use now: to send with (none while packets wait), and to receive with. */
+  sessionsOf(
+    key: NodePublic,
+    now: Instant,
+  ): { readonly send: UsableSession | undefined; readonly receive: readonly UsableSession[] } {
+    const peer = this.#peers.get(key.text);
+    return { send: peer?.sendSession(now), receive: peer?.receiveSessions() ?? [] };
+  }
+
+  /** Messages of a peer's sessions were sealed and opened by others. */
+  notePassed(key: NodePublic, traffic: PassedTraffic, now: Instant): void {
+    this.#peers.get(key.text)?.notePassed(traffic, now);
   }
 
   /** Sends an IP packet, or keeps it until there is a session, which is then begun. An empty one is a keepalive. */

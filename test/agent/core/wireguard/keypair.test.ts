@@ -1,3 +1,4 @@
+import { REKEY_AFTER_MESSAGES } from "../../../../agent/src/core/wireguard/counters.ts";
 import { toHex } from "../../../../agent/src/base/bytes.ts";
 import { after, instant, millis } from "../../../../agent/src/base/time.ts";
 import {
@@ -5,7 +6,6 @@ import {
   type KeypairOptions,
   Keypairs,
   REJECT_AFTER_TIME,
-  REKEY_AFTER_MESSAGES,
   REKEY_AFTER_TIME,
 } from "../../../../agent/src/core/wireguard/keypair.ts";
 import { decodeMessage, type Transport } from "../../../../agent/src/core/wireguard/messages.ts";
