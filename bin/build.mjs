@@ -2,6 +2,7 @@
  * Makes dist/: what runs without the sources and without node_modules.
  *
  *   dist/agent/sallyport.mjs   the agent and the commands, one file
+ *   dist/agent/dataplane.mjs   the thread that moves packets, which the agent starts
  *   dist/agent/koffi.node      the native half of koffi for this machine, which the agent loads from its own folder
  *   dist/agent/SHA256SUMS      for `sha256sum --check`
  *   dist/lab/                  the lab, likewise; it never goes to an instance
@@ -12,6 +13,8 @@ import { dirname, join, relative } from "node:path";
 import { ensureInstalled, isMain, root, say } from "./install.mjs";
 
 const AGENT = { entry: "agent/src/main.ts", outfile: "dist/agent/sallyport.mjs" };
+/** The thread of the data plane, which the agent starts from its own folder. */
+const DATAPLANE = { entry: "agent/src/dataplane/worker.ts", outfile: "dist/agent/dataplane.mjs" };
 const LAB = { entry: "lab/main.ts", outfile: "dist/lab/lab.mjs" };
 
 /** CommonJS packages inside an ES module need a `require` for Node's own modules. */
@@ -30,9 +33,13 @@ export async function tryBuild() {
 
 async function build() {
   const made = [];
-  for (const part of [AGENT, LAB]) {
-    if (!existsSync(join(root, part.entry))) continue;
-    const files = [await bundle(part), copyKoffi(dirname(part.outfile))].filter((file) => file !== undefined);
+  for (const parts of [[AGENT, DATAPLANE], [LAB]]) {
+    const present = parts.filter(({ entry }) => existsSync(join(root, entry)));
+    const [part] = present;
+    if (part === undefined) continue;
+    const bundles = [];
+    for (const one of present) bundles.push(await bundle(one));
+    const files = [...bundles, copyKoffi(dirname(part.outfile))].filter((file) => file !== undefined);
     made.push(...files, writeSums(dirname(part.outfile), files));
   }
   return made;

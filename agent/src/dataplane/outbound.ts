@@ -52,6 +52,7 @@ export class Outbound {
   constructor(parts: PlaneParts) {
     this.#parts = parts;
     this.gso = parts.gso;
+    parts.counters[Counter.gso] = parts.gso ? 1 : 0;
     this.#view = new DataView(parts.memory);
     this.#bytes = new Uint8Array(parts.memory);
     this.#packetAt = parts.layout.read + 256;
@@ -200,7 +201,7 @@ export class Outbound {
     if (result >= 0) return;
     if (count > 1 && (result === -EIO || result === -EINVAL || result === -EMSGSIZE)) {
       // This device or kernel takes no trains: from now on one by one.
-      if (result !== -EMSGSIZE) this.gso = false;
+      if (result !== -EMSGSIZE) this.#stopTrains();
       for (let i = first; i < first + count; i++) this.#send(i, 1);
       return;
     }
@@ -208,6 +209,11 @@ export class Outbound {
     if (result !== -EAGAIN && result !== -ENOBUFS) {
       this.#parts.reports.push(Kind.sendError, peer, -result, addressAt, table.addressLength[peer] ?? 0);
     }
+  }
+
+  #stopTrains(): void {
+    this.gso = false;
+    this.#parts.counters[Counter.gso] = 0;
   }
 
   #describe(addressAt: number, addressLength: number, first: number, count: number): void {

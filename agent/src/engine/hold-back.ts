@@ -62,6 +62,14 @@ export class HoldBack {
     return this.#held.splice(0, count);
   }
 
+  /** Whether nothing needs to be held back any more. */
+  isSettled(now: Instant): boolean {
+    if (this.#direct === undefined) return true;
+    this.#forgetArrived(now);
+    if (this.#inFlight === 0 && this.#held.length === 0) this.#direct = undefined;
+    return this.#direct === undefined;
+  }
+
   pollTimeout(): Instant | undefined {
     const [oldest] = this.#relayed;
     return this.#held.length === 0 || oldest === undefined ? undefined : after(oldest.at, this.#arrival());

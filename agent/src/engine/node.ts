@@ -19,11 +19,13 @@ import { answerTsmpPing } from "../core/ip/tsmp.ts";
 import type { NetcheckReport } from "../core/netcheck/report.ts";
 import { classify } from "../core/path/classify.ts";
 import { direct, type Path, type RegionId, relay } from "../core/path/path.ts";
+import type { SessionStore } from "../core/wireguard/counters.ts";
 import type { WireGuardTransmit } from "../core/wireguard/output.ts";
 import { WireGuard } from "../core/wireguard/wireguard.ts";
 import type { Suite } from "../crypto/suite.ts";
 import { Discovery } from "./discovery.ts";
 import type { Endpoint } from "./endpoints.ts";
+import { type Decision, Decisions, type Passed } from "./fast-path.ts";
 import type { Datagram, Machine } from "./machine.ts";
 import { PeerBook } from "./peer-book.ts";
 import { Peer } from "./peer.ts";
@@ -43,6 +45,8 @@ export interface NodeOptions extends ReachabilityOptions {
   readonly mtu: number;
   /** Counters behind the newest that are still accepted. @default WireGuard's of this program, 65,536 */
   readonly replayWindow?: number;
+  /** Of a data plane that takes part; `pollDecision` then says what it has to know. */
+  readonly sessions?: SessionStore | undefined;
 }
 
 export type NodeEvent =
@@ -79,13 +83,16 @@ export class Node implements Machine {
   readonly #events: NodeEvent[] = [];
   /** Peers to call once STUN has answered. */
   readonly #callsWaiting = new Set<Peer>();
+  /** What a data plane is told. */
+  readonly #decisions: Decisions | undefined;
   #interfaces: readonly Ip[] = [];
   #netMap: NetMap | undefined;
   #filter: PacketFilter | undefined;
   readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0 };
 
   constructor(options: NodeOptions) {
-    const { suite, random, calendar, nodeKey, discoKey, mtu, replayWindow } = options;
+    const { suite, random, calendar, nodeKey, discoKey, mtu, replayWindow, sessions } = options;
+    this.#decisions = sessions === undefined ? undefined : new Decisions(sessions);
     this.#random = random;
     this.#wireGuard = new WireGuard({
       suite,
@@ -94,6 +101,7 @@ export class Node implements Machine {
       privateKey: nodeKey,
       maxStaged: MAX_STAGED,
       mtu,
+      sessions,
       ...(replayWindow === undefined ? {} : { replayWindow }),
     });
     this.#links = new RelayLinks(suite, random, nodeKey);
@@ -115,6 +123,11 @@ export class Node implements Machine {
       this.#filter = compileFilter(netMap.packetFilter ?? [], {
         localAddresses: netMap.self.addresses,
         previous: this.#filter,
+      });
+      this.#decisions?.push({
+        kind: "filter",
+        rules: netMap.packetFilter ?? [],
+        localAddresses: netMap.self.addresses,
       });
     }
     if (former?.derpMap !== netMap.derpMap) this.#reachability.setDerpMap(netMap.derpMap, now);
@@ -157,6 +170,32 @@ export class Node implements Machine {
     }
     this.#filter?.noteOutbound(parsed);
     this.#wireGuard.sendPacket(peer.node.key, parsed.bytes, now);
+    this.#settle(now);
+  }
+
+  /** A data plane opened a packet of a peer that is the engine's to judge. */
+  handleOpenedPacket(from: NodePublic, packet: Uint8Array, now: Instant): void {
+    this.#handleOpened(from, packet, now);
+    this.#settle(now);
+  }
+
+  /** A data plane sent the first packet of a flow. */
+  handleOutboundFlow(packet: Uint8Array): void {
+    this.#filter?.noteOutbound(packet);
+  }
+
+  /** A data plane sent this message by the direct path. */
+  handleSentMessage(key: NodePublic, message: Uint8Array, now: Instant): void {
+    this.#peers.byKey(key)?.keepSent(message, now);
+  }
+
+  /** What a data plane sent and received since it last said so. */
+  handlePassed(key: NodePublic, passed: Passed, now: Instant): void {
+    const peer = this.#peers.byKey(key);
+    if (peer === undefined) return;
+    this.#wireGuard.notePassed(key, passed, now);
+    if (passed.sentData) peer.noteSent(now);
+    this.#follow(peer, now);
     this.#settle(now);
   }
 
@@ -249,6 +288,11 @@ export class Node implements Machine {
     return this.#packets.shift();
   }
 
+  /** What a data plane has to know. */
+  pollDecision(): Decision | undefined {
+    return this.#decisions?.poll();
+  }
+
   pollEvent(): NodeEvent | undefined {
     return this.#events.shift();
   }
@@ -290,6 +334,7 @@ export class Node implements Machine {
     const peer = known ?? new Peer(node, this.#random);
     const former = this.#peers.put(peer, node);
     this.#wireGuard.configurePeer({ key: node.key, allowedIps: peer.routes }, now);
+    this.#decisions?.push({ kind: "peer", peer: node.key, prefixes: peer.routes });
     peer.setRelay(node.homeRegion ?? this.#links.reverseRoute(node.key));
     const own = this.#netMap?.self.addresses ?? [];
     const reachable = node.endpoints.filter(({ ip }) => !own.some((prefix) => prefix.contains(ip)));
@@ -306,6 +351,7 @@ export class Node implements Machine {
     this.#callsWaiting.delete(peer);
     if (peer.node.discoKey !== undefined) this.#discovery.forget(peer.node.discoKey);
     this.#wireGuard.removePeer(peer.node.key);
+    this.#decisions?.push({ kind: "forget", peer: peer.node.key });
   }
 
   /** `source` is the sender that a relay names; a datagram has none. */
@@ -376,10 +422,25 @@ export class Node implements Machine {
   #drainWireGuard(source: NodePublic | undefined, now: Instant): void {
     for (let event = this.#wireGuard.pollEvent(); event !== undefined; event = this.#wireGuard.pollEvent()) {
       if (event.kind === "packet") this.#handleOpened(event.peer, event.packet, now);
+      else if (event.kind === "sessions") this.#tellSessions(event.peer, now);
     }
     for (let out = this.#wireGuard.pollTransmit(); out !== undefined; out = this.#wireGuard.pollTransmit()) {
       this.#sendWireGuard(out, source, now);
     }
+  }
+
+  #tellSessions(key: NodePublic, now: Instant): void {
+    const { receive } = this.#wireGuard.sessionsOf(key, now);
+    this.#decisions?.push({ kind: "receive", peer: key, sessions: receive });
+    const peer = this.#peers.byKey(key);
+    if (peer !== undefined) this.#tellSend(peer, now);
+  }
+
+  #tellSend(peer: Peer, now: Instant): void {
+    if (this.#decisions === undefined) return;
+    const { key } = peer.node;
+    const { send } = this.#wireGuard.sessionsOf(key, now);
+    this.#decisions.send(key, send === undefined ? undefined : peer.settledAddress(now), send);
   }
 
   /** A packet out of the tunnel: ours to answer, for the device, or refused. */
@@ -443,6 +504,7 @@ export class Node implements Machine {
     for (let event = peer.pollEvent(); event !== undefined; event = peer.pollEvent()) {
       this.#events.push(event.kind === "moved" ? { ...event, peer: peer.node.key } : event);
     }
+    this.#tellSend(peer, now);
     if (peer.pollTimeout() === undefined) this.#timed.delete(peer);
     else this.#timed.add(peer);
   }

@@ -3,7 +3,7 @@
  * by the path in use, by both while it is in doubt, held back while a move would overtake
  * too much, and again by the relay when a direct path fell silent.
  */
-import type { Prefix } from "../base/address.ts";
+import type { IpPort, Prefix } from "../base/address.ts";
 import type { Random } from "../base/random.ts";
 import { earliest, type Instant, type Millis } from "../base/time.ts";
 import type { MapNode } from "../core/control/net-map.ts";
@@ -56,6 +56,24 @@ export class Peer {
     this.wroteAt = now;
     this.#collect(now);
     return vias.length > 0;
+  }
+
+  /** The address that packets may be sent to without asking here for each. */
+  settledAddress(now: Instant): IpPort | undefined {
+    const address = this.paths.directAddress(now);
+    return address !== undefined && this.#holdBack.isSettled(now) ? address : undefined;
+  }
+
+  /** Packets went out to the settled address by other hands. */
+  noteSent(now: Instant): void {
+    this.paths.pathsFor(true, now);
+    this.wroteAt = now;
+    this.#collect(now);
+  }
+
+  /** One of them, as long as it is not proven to have arrived. */
+  keepSent(message: Uint8Array, now: Instant): void {
+    this.#unproven.note(message, now);
   }
 
   /** Lets `use` act on the paths, then does what they want done. */

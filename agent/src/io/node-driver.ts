@@ -5,6 +5,7 @@
 import type { Log } from "../base/log.ts";
 import type { Instant } from "../base/time.ts";
 import type { RegionId } from "../core/path/path.ts";
+import type { FastPath } from "../engine/fast-path.ts";
 import type { Node, NodeEvent } from "../engine/node.ts";
 import { now, Wakeup } from "./clock.ts";
 import type { RelayConnection } from "./relay-stream.ts";
@@ -15,6 +16,8 @@ export interface DriverOptions {
   readonly node: Node;
   readonly udp: UdpSocket;
   readonly device: PacketDevice;
+  /** Moves packets beside the engine, which tells it how. */
+  readonly fastPath?: FastPath | undefined;
   readonly log: Log;
   readonly dial: (region: RegionId, signal: AbortSignal) => Promise<RelayConnection>;
   readonly onEvent: (event: NodeEvent) => void;
@@ -34,13 +37,19 @@ export class NodeDriver {
 
   constructor(options: DriverOptions) {
     this.#options = options;
-    const { node, udp, device } = options;
+    const { node, udp, device, fastPath } = options;
     udp.onDatagram((from, payload) => this.input((at) => node.handleDatagram(from, payload, at)));
     udp.onError((to) => this.input((at) => node.handleSendError(to, at)));
     device.onPackets((packets) => {
       const at = now();
       for (const packet of packets) node.handlePacket(packet, at);
       this.#drain();
+    });
+    fastPath?.onPassed({
+      passed: (peer, traffic) => this.input((at) => node.handlePassed(peer, traffic, at)),
+      sent: (peer, message) => node.handleSentMessage(peer, message, now()),
+      flow: (packet) => node.handleOutboundFlow(packet),
+      opened: (peer, packet) => this.input((at) => node.handleOpenedPacket(peer, packet, at)),
     });
   }
 
@@ -64,7 +73,9 @@ export class NodeDriver {
   #drain(): void {
     if (this.#draining || this.#closed) return;
     this.#draining = true;
-    const { node, udp, device } = this.#options;
+    const { node, udp, device, fastPath } = this.#options;
+    for (let decision = node.pollDecision(); decision !== undefined; decision = node.pollDecision())
+      fastPath?.decide(decision);
     for (let out = node.pollDatagram(); out !== undefined; out = node.pollDatagram())
       udp.send(out.to, out.payload);
     for (let packet = node.pollPacket(); packet !== undefined; packet = node.pollPacket())

@@ -19,6 +19,8 @@ import {
   SO_MARK,
   SO_RCVBUFFORCE,
   SO_RCVBUF,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
   SO_REUSEADDR,
   SOCK_DGRAM,
   SOL_SOCKET,
@@ -59,6 +61,11 @@ export interface UdpSocket {
 
 /** Room for 0.1 s at 300 Mbit/s; Linux gives less to those who are not root (net.core.rmem_max). */
 const RECEIVE_BUFFER = 4 << 20;
+/** A burst of one peer's window, sent at once. */
+const SEND_BUFFER = 4 << 20;
+/** From linux/udp.h. */
+const SOL_UDP = 17;
+const UDP_GRO = 104;
 /** What may wait in Node for a socket whose kernel buffer is full. */
 const SEND_QUEUE_LIMIT = 4 << 20;
 /** How often another IPv4 port is tried where IPv6 has the same number in use. */
@@ -77,6 +84,55 @@ export async function bindUdp(options: UdpOptions): Promise<UdpSocket> {
       if (!again) throw bindError(options, code, error);
     }
   }
+}
+
+/** Both sockets as descriptors, for whoever sends and receives by other means. */
+export interface UdpDescriptors {
+  readonly v4: number;
+  /** -1 where the system has no IPv6. */
+  readonly v6: number;
+  readonly localPort: number;
+  readonly marked: boolean;
+  /** Whether the kernel hands over several datagrams of one sender as one. */
+  readonly gro: boolean;
+}
+
+/** @param options.gro whether to ask for it @throws OperationError */
+export function openUdpDescriptors(options: UdpOptions & { readonly gro: boolean }): UdpDescriptors {
+  const libc = loadLibc();
+  if (isAbsent(libc)) throw new OperationError("udp-no-ffi", `no sockets of our own here: ${libc.absent}`);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return openBoth(options, libc);
+    } catch (error) {
+      const code = codeOf(error);
+      const again = code === "EADDRINUSE" && options.port === 0 && attempt < PORT_ATTEMPTS;
+      if (!again) throw bindError(options, code, error);
+    }
+  }
+}
+
+function openBoth(options: UdpOptions & { readonly gro: boolean }, libc: Libc): UdpDescriptors {
+  const { addressV4 = "0.0.0.0", addressV6 = "::", port, mark } = options;
+  const v4 = openMarked(libc, new IpPort(Ip.parse(addressV4), port), mark);
+  const localPort = libc.localPort(v4.fd);
+  const gro = prepareDescriptor(libc, v4, options.gro);
+  try {
+    const v6 = openMarked(libc, new IpPort(Ip.parse(addressV6), localPort), mark);
+    prepareDescriptor(libc, v6, gro);
+    return { v4: v4.fd, v6: v6.fd, localPort, marked: v4.marked && v6.marked, gro };
+  } catch (error) {
+    if (WITHOUT_V6.has(codeOf(error))) return { v4: v4.fd, v6: -1, localPort, marked: v4.marked, gro };
+    libc.close(v4.fd);
+    throw error;
+  }
+}
+
+function prepareDescriptor(libc: Libc, { fd, afterBind }: Opened, gro: boolean): boolean {
+  afterBind();
+  if (libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER) < 0)
+    libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER);
+  return gro && libc.setsockopt(fd, SOL_UDP, UDP_GRO, 1) === 0;
 }
 
 async function bindBoth(options: UdpOptions): Promise<UdpSocket> {

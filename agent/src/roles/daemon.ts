@@ -26,10 +26,12 @@ import { nodeSuite } from "../io/node-suite.ts";
 import { systemRandom } from "../io/random.ts";
 import { type DaemonState, defaultPrefs, loadDaemonState, saveDaemonState } from "../io/state-store.ts";
 import { OWN_MARK } from "../io/router.ts";
-import { openTun, type PacketDevice } from "../io/tun.ts";
+import { openTun } from "../io/tun.ts";
 import { bindUdp, type UdpSocket } from "../io/udp.ts";
+import { type DataPlaneHost, whyNoDataPlane } from "../dataplane/host.ts";
 import { VERSION } from "../base/version.ts";
 import { Queue } from "./event-queue.ts";
+import { openFastPorts, type Ports } from "./ports.ts";
 import { Tunnel, TUNNEL_MTU } from "./tunnel.ts";
 
 export interface DaemonOptions {
@@ -98,6 +100,7 @@ class DaemonService implements LocalBackend {
   readonly #followers = new Set<Queue<UpEvent>>();
   #state: DaemonState;
   #tunnel: Tunnel | undefined;
+  #dataPlane: DataPlaneHost | undefined;
   #authUrl: string | undefined;
   #lastError: string | undefined;
   /** One change of the tunnel after the other. */
@@ -242,6 +245,7 @@ class DaemonService implements LocalBackend {
   async #closeTunnel(): Promise<void> {
     const tunnel = this.#tunnel;
     this.#tunnel = undefined;
+    this.#dataPlane = undefined;
     this.#authUrl = undefined;
     await tunnel?.close();
   }
@@ -251,13 +255,11 @@ class DaemonService implements LocalBackend {
     authKey: string | undefined,
     registeredBefore: boolean,
   ): Promise<void> {
-    const { port, log, endpoints = [], loopback = false, openUdp } = this.#options;
+    const { port, log, endpoints = [], loopback = false } = this.#options;
     const { loginServer = "", prefs } = state;
-    const { tun } = this.#options;
-    const udp = await (openUdp?.(port) ?? bindUdp({ port, ...(tun === "memory" ? {} : { mark: OWN_MARK }) }));
-    let device: PacketDevice | undefined;
+    const ports = await this.#openPorts();
+    const { udp, device } = ports;
     try {
-      device = await this.#openDevice();
       this.#tunnel = new Tunnel({
         suite: this.#suite,
         loginServer,
@@ -272,6 +274,7 @@ class DaemonService implements LocalBackend {
         udp,
         portIsFixed: port !== 0,
         device,
+        fastPath: ports.fastPath,
         explicitEndpoints: endpoints,
         loopback,
         log,
@@ -287,14 +290,45 @@ class DaemonService implements LocalBackend {
         },
       });
     } catch (error) {
-      await Promise.allSettled([udp.close(), device?.close()]);
+      await Promise.allSettled([udp.close(), device.close()]);
       throw error;
     }
   }
 
-  async #openDevice(): Promise<PacketDevice> {
-    const { tun } = this.#options;
-    return tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu: TUNNEL_MTU });
+  /** The data plane takes care of the device and the socket where it can. */
+  async #openPorts(): Promise<Ports> {
+    const { tun, openUdp, port, log } = this.#options;
+    const why = tun === "memory" || openUdp !== undefined ? "no kernel device" : whyNoDataPlane(process.env);
+    if (why === undefined) {
+      const ports = await openFastPorts({
+        port,
+        tun,
+        mtu: TUNNEL_MTU,
+        mark: OWN_MARK,
+        env: process.env,
+        onFatal: (error) => this.#die(error),
+      });
+      log.info("data-plane", { ...ports.dataPlane.status, counters: undefined });
+      this.#dataPlane = ports.dataPlane;
+      return ports;
+    }
+    log.info("data-plane", { workers: 0, why });
+    const udp = await (openUdp?.(port) ?? bindUdp({ port, ...(tun === "memory" ? {} : { mark: OWN_MARK }) }));
+    try {
+      const device = tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu: TUNNEL_MTU });
+      return { udp, device, fastPath: undefined };
+    } catch (error) {
+      await udp.close();
+      throw error;
+    }
+  }
+
+  /** Without the thread that moves the packets there is no tunnel: systemd starts the daemon anew. */
+  #die(error: OperationError): void {
+    this.#options.log.error("data-plane-died", { message: error.message });
+    setImmediate(() => {
+      throw error;
+    });
   }
 
   /** The old node key has expired: the tunnel goes on under the new one. */

@@ -24,6 +24,7 @@ import { localAddresses, watchLocalAddresses } from "../io/local-addresses.ts";
 import { NodeDriver } from "../io/node-driver.ts";
 import { systemRandom } from "../io/random.ts";
 import { dialRelay, measureRelay } from "../io/relay-client.ts";
+import type { FastPath } from "../engine/fast-path.ts";
 import type { RelayConnection } from "../io/relay-stream.ts";
 import { routerFor, type Router } from "../io/router.ts";
 import { resolveStunServers } from "../io/stun-addresses.ts";
@@ -54,6 +55,8 @@ export interface TunnelOptions {
   /** The port was asked for, so a router may forward it to us. */
   readonly portIsFixed: boolean;
   readonly device: PacketDevice;
+  /** Moves packets beside the engine. */
+  readonly fastPath: FastPath | undefined;
   /** Endpoints that the operator tells. */
   readonly explicitEndpoints: readonly IpPort[];
   /** Offer loopback addresses too: everything runs on one machine. */
@@ -91,7 +94,7 @@ export class Tunnel {
   #closed = false;
 
   constructor(options: TunnelOptions) {
-    const { suite, udp, device, log, nodeKey, discoKey } = options;
+    const { suite, udp, device, log, nodeKey, discoKey, fastPath } = options;
     this.#options = options;
     this.#node = new Node({
       suite,
@@ -100,6 +103,7 @@ export class Tunnel {
       nodeKey,
       discoKey,
       mtu: TUNNEL_MTU,
+      sessions: fastPath?.sessions,
       localPort: udp.localPort,
       portIsFixed: options.portIsFixed,
       explicit: options.explicitEndpoints,
@@ -108,6 +112,7 @@ export class Tunnel {
       node: this.#node,
       udp,
       device,
+      fastPath,
       log,
       dial: (region, signal) => this.#dial(region, signal),
       onEvent: (event) => this.#handleEvent(event),

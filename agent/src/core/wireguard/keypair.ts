@@ -70,10 +70,7 @@ export class Keypair {
 
   /** Whether it is time for its initiator to replace it. */
   isOld(now: Instant): boolean {
-    return (
-      this.#counters.worn ||
-      (this.isInitiator && now >= after(this.createdAt, REKEY_AFTER_TIME))
-    );
+    return this.#counters.worn || (this.isInitiator && now >= after(this.createdAt, REKEY_AFTER_TIME));
   }
 
   /** A whole transport message. Ask `canSend` first. `mtu`: padding never makes the packet longer than this. */

@@ -1,0 +1,46 @@
+/**
+ * The thread that moves packets. It never waits for the engine: it takes decisions between two turns, and
+ * ends when it is told to, at the latest after the longest wait.
+ */
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { loadFastCalls } from "../io/ffi/fast-calls.ts";
+import { isAbsent } from "../io/ffi/koffi.ts";
+import { clockZero } from "./clock-zero.ts";
+import type { Layout, SharedMemory } from "./memory.ts";
+import type { PlaneMessage } from "./messages.ts";
+import { DataPlane, type PlaneOptions } from "./plane.ts";
+
+export interface WorkerInput {
+  readonly options: PlaneOptions;
+  readonly layout: Layout;
+  readonly memory: SharedMemory;
+  readonly decisions: MessagePort;
+  /** The engine's `performance.now()` when the system's clock was zero. */
+  readonly clockZero: number;
+}
+
+/** The worker's only message: it is ready, and seals this way. */
+export interface Ready {
+  readonly aead: string;
+}
+
+function run(input: WorkerInput): void {
+  const calls = loadFastCalls();
+  if (isAbsent(calls)) throw new Error(calls.absent);
+  const plane = new DataPlane(input.options, calls, input.memory, input.layout);
+  const shift = input.clockZero - clockZero();
+  const ready: Ready = { aead: plane.aead };
+  parentPort?.postMessage(ready);
+  while (!plane.mustStop) {
+    if (plane.takePending()) takeDecisions(plane, input.decisions);
+    plane.turn(performance.now() + shift);
+  }
+}
+
+function takeDecisions(plane: DataPlane, decisions: MessagePort): void {
+  for (let next = receiveMessageOnPort(decisions); next !== undefined; next = receiveMessageOnPort(decisions))
+    plane.apply(next.message as PlaneMessage);
+  plane.wakeEngine();
+}
+
+if (parentPort !== null) run(workerData as WorkerInput);

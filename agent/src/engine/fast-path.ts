@@ -1,0 +1,93 @@
+/**
+ * What the engine leaves to a data plane: packets of peers that have a session and a proven direct path.
+ *
+ * The engine decides and says so; whatever the data plane has not been told of, or can not handle, comes back
+ * to the engine as if there were none.
+ */
+import type { IpPort, Prefix } from "../base/address.ts";
+import type { NodePublic } from "../base/keys.ts";
+import type { FilterRuleJson } from "../core/filter/filter.ts";
+import type { SessionStore } from "../core/wireguard/counters.ts";
+import type { UsableSession } from "../core/wireguard/peer.ts";
+
+export type Decision =
+  /** A peer's addresses: whose packets it gets, and what it may send from. */
+  | { readonly kind: "peer"; readonly peer: NodePublic; readonly prefixes: readonly Prefix[] }
+  | { readonly kind: "forget"; readonly peer: NodePublic }
+  /** All sessions that its messages may come in. */
+  | { readonly kind: "receive"; readonly peer: NodePublic; readonly sessions: readonly UsableSession[] }
+  /** Where its packets go and in which session; `undefined`: the engine sends them. */
+  | { readonly kind: "send"; readonly peer: NodePublic; readonly to: SendTo | undefined }
+  | {
+      readonly kind: "filter";
+      readonly rules: readonly FilterRuleJson[];
+      readonly localAddresses: readonly Prefix[];
+    };
+
+export interface SendTo {
+  readonly address: IpPort;
+  readonly session: UsableSession;
+}
+
+/** The decisions not yet told; those that change nothing are left out. */
+export class Decisions {
+  readonly sessions: SessionStore;
+  readonly #queue: Decision[] = [];
+  readonly #sending = new Map<string, SendTo>();
+
+  constructor(sessions: SessionStore) {
+    this.sessions = sessions;
+  }
+
+  push(decision: Decision): void {
+    if (decision.kind === "forget") this.#sending.delete(decision.peer.text);
+    this.#queue.push(decision);
+  }
+
+  send(peer: NodePublic, address: IpPort | undefined, session: UsableSession | undefined): void {
+    const former = this.#sending.get(peer.text);
+    if (address === undefined || session === undefined) {
+      if (former === undefined) return;
+      this.#sending.delete(peer.text);
+      this.#queue.push({ kind: "send", peer, to: undefined });
+      return;
+    }
+    if (former?.session.localIndex === session.localIndex && former.address.text === address.text) return;
+    const to = { address, session };
+    this.#sending.set(peer.text, to);
+    this.#queue.push({ kind: "send", peer, to });
+  }
+
+  poll(): Decision | undefined {
+    return this.#queue.shift();
+  }
+}
+
+/** What a data plane offers to whoever drives the engine. */
+export interface FastPath {
+  readonly sessions: SessionStore;
+  decide(decision: Decision): void;
+  /** Called with what the engine has to know; replaces the former one. */
+  onPassed(receive: FastPathReceiver): void;
+}
+
+/** The engine's side of it: methods of the node, with the time filled in. */
+export interface FastPathReceiver {
+  passed(peer: NodePublic, traffic: Passed): void;
+  /** A message that went out directly; it may have to be sent again by the relay. */
+  sent(peer: NodePublic, message: Uint8Array): void;
+  /** A packet that went out, the first of its flow. */
+  flow(packet: Uint8Array): void;
+  /** A packet that came out of a peer's session, to be judged and answered here. */
+  opened(peer: NodePublic, packet: Uint8Array): void;
+}
+
+export interface Passed {
+  readonly sentPackets: number;
+  readonly sentBytes: number;
+  readonly sentData: boolean;
+  readonly receivedPackets: number;
+  readonly receivedBytes: number;
+  readonly receivedData: boolean;
+  readonly sentLast: boolean;
+}
