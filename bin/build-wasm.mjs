@@ -15,7 +15,8 @@ export async function compileWasm() {
   const { main } = await import("assemblyscript/asc");
   const source = readFileSync(join(root, SOURCE), "utf8");
   let binary;
-  const { error, stderr } = await main(
+  let said = "";
+  const { error } = await main(
     [
       ...["packets.ts", "--outFile", "packets.wasm", "--runtime", "stub", "--noAssert", "-O3", "--converge"],
       ...["--enable", "simd", "--enable", "threads", "--enable", "bulk-memory"],
@@ -28,9 +29,10 @@ export async function compileWasm() {
         if (name.endsWith(".wasm")) binary = content;
       },
       listFiles: () => [],
+      stderr: { write: (text) => void (said += text) },
     },
   );
-  if (error !== null || binary === undefined) throw new Error(`${SOURCE}: ${stderr.toString()}`);
+  if (error !== null || binary === undefined) throw new Error(`${SOURCE}: ${said}`);
   return moduleText(binary);
 }
 

@@ -26,6 +26,24 @@ export interface StatusJson {
   /** By user number. */
   readonly User: Readonly<Record<string, UserJson>> | null;
   readonly ClientVersion: null;
+  /** Ours: which of its ways the data plane uses. */
+  readonly DataPlane?: DataPlaneJson;
+}
+
+export interface DataPlaneJson {
+  /** Threads that move packets; with 0 the engine does. */
+  readonly Workers: number;
+  /** Why there is none. */
+  readonly Why?: string;
+  /** How packets are sealed: "openssl-raw", "openssl-evp" or "node-crypto". */
+  readonly Aead: string;
+  /** What the TUN device hands over in large pieces: "tcp+udp", "tcp" or "none". */
+  readonly TunOffload: string;
+  /** Whether several datagrams are sent, and received, as one. */
+  readonly UdpSegmentation: boolean;
+  readonly UdpReceiveOffload: boolean;
+  /** Packets, bytes, and what was dropped, by reason. */
+  readonly Counters: Readonly<Record<string, number>>;
 }
 
 export interface PeerJson {

@@ -8,6 +8,7 @@ import type { RegionId } from "../core/path/path.ts";
 import type { PeerStatus } from "../engine/node.ts";
 import type {
   BackendState,
+  DataPlaneJson,
   ExitNodeJson,
   PeerJson,
   StatusJson,
@@ -34,6 +35,7 @@ export interface StatusInput {
   readonly peers: readonly PeerStatus[];
   /** `stableId` of the peer that all traffic goes out by. */
   readonly exitNode: string | undefined;
+  readonly dataPlane?: DataPlaneJson | undefined;
   /** The same moment on both clocks: it places the engine's instants on the calendar. */
   readonly now: Instant;
   readonly wallNow: WallTime;
@@ -60,6 +62,7 @@ export function buildStatus(input: StatusInput): StatusJson {
     Peer: netMap === undefined ? null : peersJson(netMap, input),
     User: netMap === undefined ? null : usersJson(netMap),
     ClientVersion: null,
+    ...(input.dataPlane === undefined ? {} : { DataPlane: input.dataPlane }),
   };
 }
 

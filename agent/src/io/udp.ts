@@ -128,8 +128,9 @@ function openBoth(options: UdpOptions & { readonly gro: boolean }, libc: Libc): 
   }
 }
 
-function prepareDescriptor(libc: Libc, { fd, afterBind }: Opened, gro: boolean): boolean {
-  afterBind();
+function prepareDescriptor(libc: Libc, opened: Opened, gro: boolean): boolean {
+  const { fd } = opened;
+  opened.afterBind();
   if (libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER) < 0)
     libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER);
   return gro && libc.setsockopt(fd, SOL_UDP, UDP_GRO, 1) === 0;

@@ -16,7 +16,7 @@ import type { NetMap } from "../core/control/net-map.ts";
 import type { Suite } from "../crypto/suite.ts";
 import type { LocalBackend, PingReply, PingRequest, UpEvent, UpRequest } from "../health/local-backend.ts";
 import { buildStatus } from "../health/status.ts";
-import type { BackendState, StatusJson } from "../health/status-json.ts";
+import type { BackendState, DataPlaneJson, StatusJson } from "../health/status-json.ts";
 import { findTarget, shortName } from "../health/target.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
@@ -101,6 +101,7 @@ class DaemonService implements LocalBackend {
   #state: DaemonState;
   #tunnel: Tunnel | undefined;
   #dataPlane: DataPlaneHost | undefined;
+  #whyNoDataPlane: string | undefined;
   #authUrl: string | undefined;
   #lastError: string | undefined;
   /** One change of the tunnel after the other. */
@@ -143,6 +144,7 @@ class DaemonService implements LocalBackend {
       homeRegion: tunnel?.homeRegion,
       peers: tunnel?.peers() ?? [],
       exitNode: undefined,
+      dataPlane: tunnel === undefined ? undefined : this.#dataPlaneJson(),
       now: at,
       wallNow: systemCalendar.now(),
     });
@@ -295,6 +297,19 @@ class DaemonService implements LocalBackend {
     }
   }
 
+  #dataPlaneJson(): DataPlaneJson {
+    const status = this.#dataPlane?.status;
+    return {
+      Workers: status?.workers ?? 0,
+      ...(this.#whyNoDataPlane === undefined ? {} : { Why: this.#whyNoDataPlane }),
+      Aead: status?.aead ?? "node-crypto",
+      TunOffload: status?.tunOffload ?? "none",
+      UdpSegmentation: status?.udpSegmentation ?? false,
+      UdpReceiveOffload: status?.udpReceiveOffload ?? false,
+      Counters: status?.counters ?? {},
+    };
+  }
+
   /** The data plane takes care of the device and the socket where it can. */
   async #openPorts(): Promise<Ports> {
     const { tun, openUdp, port, log } = this.#options;
@@ -310,9 +325,11 @@ class DaemonService implements LocalBackend {
       });
       log.info("data-plane", { ...ports.dataPlane.status, counters: undefined });
       this.#dataPlane = ports.dataPlane;
+      this.#whyNoDataPlane = undefined;
       return ports;
     }
     log.info("data-plane", { workers: 0, why });
+    this.#whyNoDataPlane = why;
     const udp = await (openUdp?.(port) ?? bindUdp({ port, ...(tun === "memory" ? {} : { mark: OWN_MARK }) }));
     try {
       const device = tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu: TUNNEL_MTU });

@@ -7,22 +7,22 @@ import { type Absent, isAbsent, loadKoffi } from "./koffi.ts";
 /** ChaCha20 and Poly1305 as OpenSSL's own AEAD uses them. All arguments but lengths are addresses. */
 export interface RawChaCha {
   /** XORs with the key stream; `counter`: 32-bit block number, then the 12-byte nonce. */
-  chacha20(out: number, input: number, length: number, key: number, counter: number): void;
+  readonly chacha20: (out: number, input: number, length: number, key: number, counter: number) => void;
   /** A state serves one message: it must be initialized again after `final`. */
-  poly1305Init(state: number, key: number): void;
-  poly1305Update(state: number, input: number, length: number): void;
-  poly1305Final(state: number, tag: number): void;
+  readonly poly1305Init: (state: number, key: number) => void;
+  readonly poly1305Update: (state: number, input: number, length: number) => void;
+  readonly poly1305Final: (state: number, tag: number) => void;
   readonly stateLength: number;
 }
 
 /** The public interface (EVP) with one context. */
 export interface EvpChaCha {
   /** `encrypt`: 1 or 0. Returns 1 for success. */
-  init(key: number, nonce: number, encrypt: number): number;
+  readonly init: (key: number, nonce: number, encrypt: number) => number;
   /** Length 0 with zero addresses ends the message; below zero is a failure. */
-  cipher(out: number, input: number, length: number): number;
-  getTag(at: number): number;
-  setTag(at: number): number;
+  readonly cipher: (out: number, input: number, length: number) => number;
+  readonly getTag: (at: number) => number;
+  readonly setTag: (at: number) => number;
 }
 
 export function loadRawChaCha(): RawChaCha | Absent {
