@@ -1,7 +1,8 @@
 /**
  * Compiles the fast path's AssemblyScript to WebAssembly, and writes it as a module that any bundle can hold.
  *
- * `node bin/build-wasm.mjs` after a change of the source; a test compares what is committed with what this makes.
+ * `node bin/build-wasm.mjs` after a change of the source; with `--check` it only says whether that was forgotten, and a
+ * test asks so.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,7 +12,7 @@ const SOURCE = "agent/src/dataplane/wasm/packets.as";
 const MODULE = "agent/src/dataplane/wasm/packets-module.ts";
 
 /** The text of the module. */
-export async function compileWasm() {
+async function compileWasm() {
   const { main } = await import("assemblyscript/asc");
   const source = readFileSync(join(root, SOURCE), "utf8");
   let binary;
@@ -48,6 +49,10 @@ ${lines.map((line) => `  "${line}",`).join("\n")}
 
 if (isMain(import.meta.url)) {
   const text = await compileWasm();
-  writeFileSync(join(root, MODULE), text);
-  say(`${MODULE}: ${text.length} characters`);
+  const isCheck = process.argv[2] === "--check";
+  if (!isCheck) writeFileSync(join(root, MODULE), text);
+  else if (readFileSync(join(root, MODULE), "utf8") !== text) {
+    say(`${MODULE} is not what ${SOURCE} compiles to: run node bin/build-wasm.mjs`);
+    process.exitCode = 1;
+  }
 }
