@@ -97,6 +97,7 @@ function evpAead({ layout, packets, memory, base }: AeadMemory): Aead | undefine
 function makeEvp(evp: EvpChaCha, packets: Packets, words: Int32Array, layout: Layout, base: number): Aead {
   const nonceWord = layout.nonce / 4;
   const nonce = base + layout.nonce + 4;
+  const scratch = base + layout.tag;
   return {
     name: "openssl-evp",
     seal(slot, input, length, key, index, counter, lengthAt) {
@@ -104,7 +105,7 @@ function makeEvp(evp: EvpChaCha, packets: Packets, words: Int32Array, layout: La
       packets.frame(slot, length, index, counter, 0, lengthAt);
       evp.init(base + key, nonce, 1);
       if (length > 0) evp.cipher(base + slot + BLOCK, base + input, length);
-      evp.cipher(0, 0, 0);
+      evp.final(scratch);
       evp.getTag(base + slot + BLOCK + length);
     },
     open(slot, message, length, key, counter) {
@@ -113,7 +114,7 @@ function makeEvp(evp: EvpChaCha, packets: Packets, words: Int32Array, layout: La
       evp.init(base + key, nonce, 0);
       evp.setTag(ciphertext + length);
       if (length > 0) evp.cipher(base + slot + BLOCK, ciphertext, length);
-      return evp.cipher(0, 0, 0) >= 0;
+      return evp.final(scratch) === 1;
     },
   };
 }

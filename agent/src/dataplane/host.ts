@@ -147,7 +147,7 @@ export class DataPlaneHost implements FastPath {
     this.device = new HostDevice(libc, options.tun, () => this.close());
     this.#worker = this.#startWorker(plane, layout, memory);
     this.ready = this.#untilReady();
-    this.#watch = libc.watchReadable(this.#wakeEngine, () => this.#hear());
+    this.#watch = libc.watchReadable(this.#wakeEngine, () => this.#woken());
   }
 
   get status(): DataPlaneStatus {
@@ -165,6 +165,10 @@ export class DataPlaneHost implements FastPath {
 
   onPassed(receive: FastPathReceiver): void {
     this.#receiver = receive;
+  }
+
+  hear(): void {
+    this.#drain(RECORDS);
   }
 
   decide(decision: Decision): void {
@@ -280,25 +284,25 @@ export class DataPlaneHost implements FastPath {
   }
 
   /** Reads what the worker has handed over. */
-  #hear(): void {
+  #woken(): void {
     if (this.#closing !== undefined) return;
     this.#calls.read(this.#wakeEngine, this.#one.address + 8, 8);
     Atomics.store(this.#control, Control.notified, 0);
-    this.#drain();
+    this.#drain(RECORDS);
   }
 
-  #drain(): void {
+  #drain(limit: number): void {
     if (this.#closing !== undefined) return;
     const { reports, datagrams, packets } = this.#rings;
     const handed: Uint8Array[] = [];
     // Copies first: a report may be what makes the engine send them again.
-    packets.drain(RECORDS, (kind, peer, _, bytes) => this.#hearPacket(kind, peer, bytes, handed));
-    reports.drain(RECORDS, (kind, a, b, bytes) => this.#hearReport(kind, a, b, bytes));
-    datagrams.drain(RECORDS, (_, nameLength, __, bytes) => {
+    packets.drain(limit, (kind, peer, _, bytes) => this.#hearPacket(kind, peer, bytes, handed));
+    reports.drain(limit, (kind, a, b, bytes) => this.#hearReport(kind, a, b, bytes));
+    datagrams.drain(limit, (_, nameLength, __, bytes) => {
       if (nameLength > 0) this.udp.receive(decodeSockaddr(bytes), bytes.subarray(32));
     });
     if (handed.length > 0) this.device.receive(handed);
-    if (!reports.isEmpty || !datagrams.isEmpty || !packets.isEmpty) setImmediate(() => this.#drain());
+    if (!reports.isEmpty || !datagrams.isEmpty || !packets.isEmpty) setImmediate(() => this.#drain(limit));
   }
 
   #hearPacket(kind: number, number: number, bytes: Uint8Array, handed: Uint8Array[]): void {

@@ -67,6 +67,8 @@ export class Decisions {
 export interface FastPath {
   readonly sessions: SessionStore;
   decide(decision: Decision): void;
+  /** Hands over what has arrived already: before the engine judges that something did not come. */
+  hear(): void;
   /** Called with what the engine has to know; replaces the former one. */
   onPassed(receive: FastPathReceiver): void;
 }

@@ -87,7 +87,10 @@ export class NodeDriver {
     for (let event = node.pollEvent(); event !== undefined; event = node.pollEvent())
       this.#handleEvent(event);
     this.#draining = false;
-    this.#wakeup.wakeAt(node.pollTimeout(), () => this.input((at) => node.handleTimeout(at)));
+    this.#wakeup.wakeAt(node.pollTimeout(), () => {
+      fastPath?.hear();
+      this.input((at) => node.handleTimeout(at));
+    });
   }
 
   #handleEvent(event: NodeEvent): void {

@@ -15,6 +15,7 @@ export const O_NONBLOCK = 0o4000;
 const O_CLOEXEC = 0o2000000;
 
 /** From linux/socket.h, linux/in.h and asm-generic/socket.h. */
+const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_DGRAM = 2;
@@ -52,6 +53,8 @@ export interface Libc {
   close(fd: number): number;
   socket(family: number, type: number, protocol: number): number;
   bind(fd: number, address: IpPort): number;
+  /** Two Unix datagram sockets, each other's end; or -errno. A pair can stand in for a device. */
+  socketPair(): readonly [number, number] | number;
   /** The port that a socket is bound to, or -errno. */
   localPort(fd: number): number;
   /** Sets an option whose value is an int. */
@@ -95,6 +98,7 @@ function bindFunctions(koffi: Koffi): Libc {
   const ioctl = c.func("int ioctl(int fd, unsigned long request, void *argument)");
   const ioctlValue = c.func("ioctl", "int", ["int", "unsigned long", "unsigned long"]);
   const close = c.func("int close(int fd)");
+  const socketpair = c.func("int socketpair(int family, int type, int protocol, void *both)");
   const getsockname = c.func("int getsockname(int fd, void *address, void *length)");
   const socket = c.func("int socket(int family, int type, int protocol)");
   const bind = c.func("int bind(int fd, const void *address, uint32_t length)");
@@ -114,6 +118,11 @@ function bindFunctions(koffi: Koffi): Libc {
     ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
     ioctlValue: (fd, request, value) => orErrno(ioctlValue(fd, request, value)),
     close: (fd) => orErrno(close(fd)),
+    socketPair() {
+      const both = new Int32Array(2);
+      const result = orErrno(socketpair(AF_UNIX, SOCK_DGRAM | O_CLOEXEC | O_NONBLOCK, 0, both));
+      return result < 0 ? result : [both[0] ?? -1, both[1] ?? -1];
+    },
     localPort(fd) {
       const address = new Uint8Array(SOCKADDR_IN6_LENGTH);
       const result = orErrno(getsockname(fd, address, Uint32Array.of(address.length)));

@@ -19,8 +19,9 @@ export interface RawChaCha {
 export interface EvpChaCha {
   /** `encrypt`: 1 or 0. Returns 1 for success. */
   readonly init: (key: number, nonce: number, encrypt: number) => number;
-  /** Length 0 with zero addresses ends the message; below zero is a failure. */
   readonly cipher: (out: number, input: number, length: number) => number;
+  /** Ends the message; `scratch`: 32 bytes. Returns 1 for success: when opening, that the tag fits. */
+  readonly final: (scratch: number) => number;
   readonly getTag: (at: number) => number;
   readonly setTag: (at: number) => number;
 }
@@ -61,12 +62,14 @@ export function loadEvpChaCha(): EvpChaCha | Absent {
       "int EVP_CipherInit_ex(uint64_t context, uint64_t type, uint64_t engine, uint64_t key, uint64_t iv, int encrypt)",
     );
     const cipher = c.func("int EVP_Cipher(uint64_t context, uint64_t out, uint64_t input, uint32_t length)");
+    const final = c.func("int EVP_CipherFinal_ex(uint64_t context, uint64_t out, uint64_t length)");
     const control = c.func("int EVP_CIPHER_CTX_ctrl(uint64_t context, int type, int length, uint64_t at)");
     const context: unknown = create(); // one for the life of the process
     if (init(context, cipherOf(), 0, 0, 0, 1) !== 1) return { absent: "OpenSSL has no ChaCha20-Poly1305" };
     return {
       init: (key, nonce, encrypt) => Number(init(context, 0, 0, key, nonce, encrypt)),
       cipher: (out, input, length) => Number(cipher(context, out, input, length)),
+      final: (scratch) => Number(final(context, scratch, scratch + 16)),
       getTag: (at) => Number(control(context, EVP_CTRL_AEAD_GET_TAG, TAG_LENGTH, at)),
       setTag: (at) => Number(control(context, EVP_CTRL_AEAD_SET_TAG, TAG_LENGTH, at)),
     };

@@ -1,0 +1,268 @@
+/**
+ * The whole fast path against the engine's own WireGuard, over real sockets: the same bytes on the wire, the same
+ * packets out of the device, the same counts of what was refused. A pair of Unix sockets stands in for the device.
+ */
+import fc from "fast-check";
+import { concat } from "../../../agent/src/base/bytes.ts";
+import { instant } from "../../../agent/src/base/time.ts";
+import { cutPacket, decodeVirtioHeader } from "../../../agent/src/core/ip/offload.ts";
+import { packetLength } from "../../../agent/src/core/wireguard/allowed-ips.ts";
+import { Keypair } from "../../../agent/src/core/wireguard/keypair.ts";
+import { decodeMessage } from "../../../agent/src/core/wireguard/messages.ts";
+import { Counter } from "../../../agent/src/dataplane/messages.ts";
+import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
+import { canOpenPlanes, closePlanes, type Ends, KEYS, MTU, openEnds, openPair } from "./planes.ts";
+import { flows, headerLengths, makePacket, pattern, virtio } from "./support.ts";
+
+const NOW = instant(1000);
+const testPlane = canOpenPlanes;
+
+afterEach(closePlanes);
+
+const reads = fc.record({
+  flow: flows,
+  length: fc.oneof(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 30_000 })),
+  size: fc.integer({ min: 400, max: 1200 }),
+  whole: fc.boolean(),
+});
+
+interface Read {
+  readonly header: Uint8Array;
+  readonly bytes: Uint8Array;
+  readonly packets: readonly Uint8Array[];
+}
+
+const madeReads: fc.Arbitrary<Read> = reads.map(({ flow, length, size, whole }) => {
+  const most = whole ? MTU - headerLengths(flow).ip - headerLengths(flow).transport : 30_000;
+  const bytes = makePacket(flow, pattern(Math.min(length, most)));
+  const header = virtio(whole ? undefined : flow, size);
+  const packets = cutPacket(bytes, decodeVirtioHeader(header), 65_535);
+  if (typeof packets === "string") throw new Error(packets);
+  return { header, bytes, packets };
+});
+
+testPlane("seals the very bytes that the engine would", () => {
+  fc.assert(
+    fc.property(fc.array(madeReads, { minLength: 1, maxLength: 5 }), (script) => {
+      const ends = openEnds({});
+      const twin = pairOf({ isInitiator: true, send: KEYS.a, receive: KEYS.b, remoteIndex: 20 });
+      for (const { header, bytes } of script) ends.toDevice(concat(header, bytes));
+      ends.turn();
+      const expected = script.flatMap(({ packets }) => packets.map((packet) => hex(twin.seal(packet, MTU))));
+      expect(ends.datagrams().map(hex)).toEqual(expected);
+      expect(ends.counter(Counter.sentPackets)).toBe(expected.length);
+      ends.close();
+    }),
+    { numRuns: 60 },
+  );
+});
+
+const arrivals = fc.array(
+  fc.record({
+    read: madeReads,
+    fate: fc.constantFrom(
+      "pass",
+      "pass",
+      "pass",
+      "lost",
+      "twice",
+      "damaged",
+      "late",
+      "foreign",
+      "no-ip",
+      "keepalive",
+    ),
+    at: fc.nat({ max: 40 }),
+  }),
+  { minLength: 1, maxLength: 12 },
+);
+
+testPlane("opens and refuses what the engine would", () => {
+  fc.assert(
+    fc.property(arrivals, (script) => {
+      const ends = openEnds({});
+      const peer = pairOf({ isInitiator: false, send: KEYS.b, receive: KEYS.a, remoteIndex: 10 });
+      const twin = new Reference();
+      const messages = script.flatMap(({ read, fate, at }) => messagesOf(peer, read.packets, fate, at));
+      for (const message of messages) {
+        twin.take(message);
+        ends.toPlane(message);
+        ends.turn();
+      }
+      expect(byFlow(ends.fromDevice())).toEqual(byFlow(twin.delivered));
+      const { replay, unauthenticated, wrongSource, notIp } = twin.refused;
+      expect(countersOf(ends)).toEqual({ replay, unauthenticated, wrongSource, notIp });
+      ends.close();
+    }),
+    { numRuns: 60 },
+  );
+});
+
+function messagesOf(
+  peer: Keypair,
+  packets: readonly Uint8Array[],
+  fate: string,
+  at: number,
+): readonly Uint8Array[] {
+  const sealed = packets.map((packet) => peer.seal(fated(packet, fate), MTU));
+  const [first, ...rest] = sealed;
+  if (first === undefined) return [];
+  if (fate === "lost") return rest;
+  if (fate === "twice") return [first, first, ...rest];
+  if (fate === "late") return [...rest, first];
+  if (fate !== "damaged") return sealed;
+  const damaged = first.slice();
+  const spot = 16 + (at % (first.length - 16));
+  damaged[spot] = (damaged[spot] ?? 0) ^ 1;
+  return [damaged, first, ...rest];
+}
+
+function fated(packet: Uint8Array, fate: string): Uint8Array {
+  if (fate === "keepalive") return new Uint8Array(0);
+  const out = packet.slice();
+  if (fate === "no-ip") out[0] = 0x15;
+  if (fate === "foreign") out[(packet[0] ?? 0) >> 4 === 4 ? 12 : 8] = 9;
+  return out;
+}
+
+/** What the engine does with messages, in a few lines: `Peer.handleTransport` and `Node.handleOpened`. */
+class Reference {
+  readonly delivered: Uint8Array[] = [];
+  readonly refused = { replay: 0, unauthenticated: 0, wrongSource: 0, notIp: 0 };
+  readonly #keypair = pairOf({ isInitiator: true, send: KEYS.a, receive: KEYS.b, remoteIndex: 20 });
+
+  take(payload: Uint8Array): void {
+    const message = decodeMessage(payload);
+    if (typeof message === "string" || message.kind !== "transport") throw new Error("no transport message");
+    const padded = this.#keypair.open(message, NOW);
+    if (padded === "replay" || padded === "unauthenticated") this.refused[padded]++;
+    if (typeof padded === "string" || padded.length === 0) return;
+    const length = packetLength(padded);
+    const source = padded[(padded[0] ?? 0) >> 4 === 4 ? 12 : 8];
+    if (length === undefined) this.refused.notIp++;
+    else if (source !== 100 && source !== 0xfd) this.refused.wrongSource++;
+    else this.delivered.push(padded.subarray(0, length));
+  }
+}
+
+const WAYS = [
+  { name: "everything on", options: {} },
+  { name: "no UDP segmentation", options: { gso: false } },
+  { name: "no UDP receive offload", options: { gro: false } },
+  { name: "no large packets at the device", options: { offload: false } },
+  { name: "no large UDP packets at the device", options: { udpOffload: false } },
+  { name: "OpenSSL's public interface", options: { wantedAead: "openssl-evp" } },
+  { name: "node:crypto", options: { wantedAead: "node-crypto" } },
+];
+
+for (const { name, options } of WAYS) {
+  testPlane(`two of them carry packets unchanged, through rekeying: ${name}`, () => {
+    fc.assert(
+      fc.property(
+        fc.array(madeReads, { minLength: 1, maxLength: 6 }),
+        fc.nat({ max: 5 }),
+        (script, rekeyAt) => {
+          const { a, b, close } = openPair(options);
+          const expected: Uint8Array[] = [];
+          for (const [i, { header, bytes, packets }] of script.entries()) {
+            if (i === rekeyAt) a.useSecondSession(b);
+            if (options.offload === false) for (const packet of packets) a.toDevice(packet);
+            else a.toDevice(concat(header, bytes));
+            expected.push(...packets);
+            a.turn();
+            b.turn();
+          }
+          b.turn();
+          expect(byFlow(b.fromDevice())).toEqual(byFlow(expected));
+          expect(a.aead).toBe(options.wantedAead ?? a.aead);
+          close();
+        },
+      ),
+      { numRuns: 15 },
+    );
+  });
+}
+
+testPlane("what it can not send, it hands to the engine", () => {
+  fc.assert(
+    fc.property(madeReads, ({ header, bytes, packets }) => {
+      const ends = openEnds({});
+      ends.plane.apply({ kind: "send", peer: 1, to: undefined });
+      ends.toDevice(concat(header, bytes));
+      ends.turn();
+      expect(ends.handedPackets().map(hex)).toEqual(packets.map(hex));
+      expect(ends.datagrams()).toEqual([]);
+      ends.close();
+    }),
+    { numRuns: 20 },
+  );
+});
+
+testPlane("any datagram is refused, opened or handed to the engine as it came", () => {
+  const ends = openEnds({});
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ maxLength: 300 }),
+      fc.boolean(),
+      fc.boolean(),
+      (noise, isTransport, isKnown) => {
+        const datagram = noise.slice();
+        if (isTransport && datagram.length > 8) datagram.set([4, 0, 0, 0, isKnown ? 10 : 99, 0, 0, 0]);
+        ends.toPlane(datagram);
+        ends.turn();
+        const handed = ends.handedDatagrams().map(hex);
+        const isOurs = datagram.length >= 32 && hex(datagram.subarray(0, 8)) === "040000000a000000";
+        const isHigh = isOurs && datagram.subarray(12, 16).some((byte) => byte !== 0);
+        if (datagram.length > 0) expect(handed).toEqual(isOurs && !isHigh ? [] : [hex(datagram)]);
+        expect(ends.fromDevice()).toEqual([]);
+      },
+    ),
+    { numRuns: 500 },
+  );
+  ends.close();
+});
+
+function pairOf(options: {
+  isInitiator: boolean;
+  send: Uint8Array;
+  receive: Uint8Array;
+  remoteIndex: number;
+}): Keypair {
+  const { isInitiator, send, receive, remoteIndex } = options;
+  return new Keypair({
+    suite: nodeSuite,
+    keys: { send, receive },
+    isInitiator,
+    localIndex: 0,
+    remoteIndex,
+    createdAt: NOW,
+    replayWindow: 65_536,
+  });
+}
+
+function countersOf(ends: Ends): Record<string, number> {
+  return {
+    replay: ends.counter(Counter.replay),
+    unauthenticated: ends.counter(Counter.unauthenticated),
+    wrongSource: ends.counter(Counter.wrongSource),
+    notIp: ends.counter(Counter.notIp),
+  };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
+
+/** Gathering keeps the order within a flow only. */
+function byFlow(list: readonly Uint8Array[]): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const packet of list) {
+    const isV4 = (packet[0] ?? 0) >> 4 === 4;
+    const key = `${isV4} ${packet[isV4 ? 9 : 6]} ${packet.subarray(isV4 ? 20 : 40, isV4 ? 24 : 44).join()}`;
+    const shown = packet.slice();
+    // With "don't fragment" the identification means nothing (RFC 6864), and may change.
+    if (isV4 && ((packet[6] ?? 0) & 0x40) !== 0) shown.fill(0, 4, 6).fill(0, 10, 12);
+    found.set(key, [...(found.get(key) ?? []), hex(shown)]);
+  }
+  return found;
+}
