@@ -101,6 +101,9 @@ export class DataPlaneHost implements FastPath {
   readonly #calls: FastCalls;
   readonly #control: Int32Array;
   readonly #counters: Float64Array;
+  /** Kept for as long as its second address is in use. */
+  readonly #memory: Uint8Array;
+  readonly #lowAddress: number | undefined;
   readonly #worker: Worker;
   readonly #decisions = new MessageChannel();
   readonly #wakeWorker: number;
@@ -123,10 +126,13 @@ export class DataPlaneHost implements FastPath {
     this.#calls = calls;
     this.#wakeWorker = calls.eventfd();
     this.#wakeEngine = calls.eventfd();
-    const plane = this.#planeOptions();
-    const layout = planMemory(plane);
+    const sized = this.#planeOptions();
+    const layout = planMemory(sized);
     const memory = createMemory(layout);
     const { buffer } = memory;
+    this.#memory = new Uint8Array(buffer);
+    this.#lowAddress = calls.mapLow(this.#memory);
+    const plane: PlaneOptions = { ...sized, lowAddress: this.#lowAddress };
     this.#control = new Int32Array(buffer, layout.control, 128);
     this.#counters = new Float64Array(buffer, layout.counters, 32);
     const ring = (place: Layout["reports"]): RingReader => new RingReader(buffer, layout.control, place);
@@ -354,6 +360,7 @@ export class DataPlaneHost implements FastPath {
     await ended;
     clearTimeout(timer);
     this.#decisions.port1.close();
+    if (this.#lowAddress !== undefined) this.#calls.unmap(this.#lowAddress, this.#memory.length);
     const { tun, udp } = this.#options;
     for (const fd of [tun.fd, udp.v4, udp.v6, this.#wakeEngine, this.#wakeWorker])
       if (fd >= 0) this.#calls.close(fd);

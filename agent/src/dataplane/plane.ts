@@ -29,6 +29,8 @@ export interface PlaneOptions {
   readonly gro: boolean;
   /** One of the ways to seal, where it is not the fastest that is wanted. */
   readonly wantedAead: string | undefined;
+  /** Another address of the memory that C functions may be given. */
+  readonly lowAddress?: number | undefined;
   /** Wakes the worker. */
   readonly wakeWorker: number;
   /** Wakes the engine. */
@@ -71,7 +73,7 @@ export class DataPlane {
 
   constructor(options: PlaneOptions, calls: FastCalls, memory: SharedMemory, layout: Layout) {
     const { buffer } = memory;
-    const base = calls.addressOf(new Uint8Array(buffer));
+    const base = options.lowAddress ?? calls.addressOf(new Uint8Array(buffer));
     const packets = openPackets(memory, layout, base);
     const aead = chooseAead({ memory, layout, packets, base }, options.wantedAead);
     const sessions = new SessionTable(buffer, layout.sessions);

@@ -9,6 +9,13 @@ import { type Absent, isAbsent, type Koffi, loadKoffi } from "./koffi.ts";
 export interface FastCalls {
   /** Where `bytes` lie in the address space. They must not move, be grown or be collected while it is used. */
   addressOf(bytes: Uint8Array): number;
+  /**
+   * Gives memory that is still all zeroes a second address below 2 GiB, and returns it; `undefined` where the
+   * kernel will not. JavaScript has small integers up to there, which cross into C in half the time of other
+   * numbers, and every packet takes a dozen. Whole pages only; end with `unmap`.
+   */
+  mapLow(bytes: Uint8Array): number | undefined;
+  unmap(at: number, length: number): void;
   read(fd: number, at: number, length: number): number;
   write(fd: number, at: number, length: number): number;
   writev(fd: number, iovecs: number, count: number): number;
@@ -25,6 +32,15 @@ export interface FastCalls {
 /** From linux/eventfd.h and linux/socket.h. */
 const EFD_NONBLOCK_CLOEXEC = 0o2004000;
 const MSG_DONTWAIT = 0x40;
+/** From linux/mman.h and linux/memfd.h. */
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 0x01;
+const MAP_FIXED = 0x10;
+const MAP_FIXED_NOREPLACE = 0x10_0000;
+const MFD_CLOEXEC = 1;
+/** Where to try: between the program with its heap and the limit. */
+const LOW_ADDRESSES = [0x6000_0000, 0x5000_0000, 0x3000_0000, 0x2000_0000];
+const LOW_LIMIT = 2 ** 31;
 /** A peer that is gone must not end us. */
 const MSG_NOSIGNAL = 0x4000;
 
@@ -58,9 +74,35 @@ function bindCalls(koffi: Koffi): FastCalls {
   );
   const eventfd = c.func("int eventfd(uint32_t initial, int flags)");
   const close = c.func("int close(int fd)");
+  const memfd = c.func("int memfd_create(const char *name, uint32_t flags)");
+  const ftruncate = c.func("int ftruncate(int fd, int64_t length)");
+  const mmap = c.func(
+    "uint64_t mmap(uint64_t at, size_t length, int protection, int flags, int fd, int64_t offset)",
+  );
+  const munmap = c.func("int munmap(uint64_t at, size_t length)");
+  const mapAt = (at: number, length: number, flags: number, fd: number): boolean =>
+    Number(mmap(at, length, PROT_READ_WRITE, MAP_SHARED | flags, fd, 0)) === at;
+  const mapBoth = (high: number, length: number, fd: number): number | undefined => {
+    const low = LOW_ADDRESSES.find(
+      (at) => at + length <= LOW_LIMIT && mapAt(at, length, MAP_FIXED_NOREPLACE, fd),
+    );
+    if (low === undefined) return undefined;
+    if (mapAt(high, length, MAP_FIXED, fd)) return low;
+    munmap(low, length);
+    return undefined;
+  };
   // Written out for each: a shared wrapper would be called with many shapes and not be inlined.
   return {
     addressOf: (bytes) => Number(addressOf(bytes, bytes, 0)),
+    mapLow(bytes) {
+      const fd = Number(memfd("sallyport", MFD_CLOEXEC));
+      if (fd < 0) return undefined;
+      const sized = Number(ftruncate(fd, bytes.length)) === 0;
+      const low = sized ? mapBoth(Number(addressOf(bytes, bytes, 0)), bytes.length, fd) : undefined;
+      close(fd);
+      return low;
+    },
+    unmap: (at, length) => void munmap(at, length),
     read(fd, at, length) {
       const result = read(fd, at, length);
       return result < 0 ? -errno() : result;
