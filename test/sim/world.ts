@@ -17,6 +17,7 @@ import { Node, type NodeEvent } from "../../agent/src/engine/node.ts";
 import { type Host, Internet } from "./internet.ts";
 import { Nat, type NatBehaviour } from "./nat.ts";
 import { seededRandom } from "./random.ts";
+import { PlanedNode } from "./planed-node.ts";
 
 export interface HostOptions {
   /** @default a public address */
@@ -27,6 +28,8 @@ export interface HostOptions {
   readonly latency?: number;
   /** As a stock peer's: 8,128. @default ours */
   readonly replayWindow?: number;
+  /** With a data plane beside the engine. @default false */
+  readonly plane?: boolean;
 }
 
 export interface RelayOptions {
@@ -190,8 +193,8 @@ export class World {
     return [region, { id: region, code, name: code, avoid: false, noMeasureNoHome: false, nodes: [] }];
   }
 
-  #newNode(nodeKey: NodePrivate, { replayWindow }: HostOptions): Node {
-    return new Node({
+  #newNode(nodeKey: NodePrivate, { replayWindow, plane }: HostOptions): Node {
+    return new (plane === true ? PlanedNode : Node)({
       suite: nodeSuite,
       random: this.#random,
       calendar: { now: () => wallTime(1_790_000_000_000 + this.net.now) },

@@ -45,6 +45,8 @@ export interface HostOptions {
     readonly gro: boolean;
   };
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** The program of the worker. @default dataplane.mjs beside this one */
+  readonly program?: string;
   /** The worker has died: nothing moves packets any more. */
   readonly onFatal: (error: OperationError) => void;
 }
@@ -79,12 +81,18 @@ function workerPath(): string {
   return fileURLToPath(new URL("dataplane.mjs", import.meta.url));
 }
 
-/** The descriptors belong to it from now on. @throws OperationError when the worker does not start */
+/**
+ * The descriptors belong to it from now on.
+ * @throws OperationError when the worker does not start; then the descriptors are still the caller's
+ */
 export async function startDataPlane(options: HostOptions): Promise<DataPlaneHost> {
   const [calls, libc] = [loadFastCalls(), loadLibc()];
   if (isAbsent(calls) || isAbsent(libc)) throw new OperationError("dataplane", absentText(calls, libc));
   const host = new DataPlaneHost(options, calls, libc);
-  await host.ready;
+  await host.ready.catch(async (error: unknown) => {
+    await host.abandon();
+    throw error;
+  });
   return host;
 }
 
@@ -105,6 +113,7 @@ export class DataPlaneHost implements FastPath {
   readonly #memory: Uint8Array;
   readonly #lowAddress: number | undefined;
   readonly #worker: Worker;
+  readonly #exited: Promise<void>;
   readonly #decisions = new MessageChannel();
   readonly #wakeWorker: number;
   readonly #wakeEngine: number;
@@ -119,6 +128,7 @@ export class DataPlaneHost implements FastPath {
   readonly #told = new Set<number>();
   #receiver: FastPathReceiver | undefined;
   #aead = "";
+  #hasFailed = false;
   #closing: Promise<void> | undefined;
 
   constructor(options: HostOptions, calls: FastCalls, libc: Libc) {
@@ -152,6 +162,7 @@ export class DataPlaneHost implements FastPath {
     this.udp = new HostUdp(libc, options.udp);
     this.device = new HostDevice(libc, options.tun, () => this.close());
     this.#worker = this.#startWorker(plane, layout, memory);
+    this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
     this.ready = this.#untilReady();
     this.#watch = libc.watchReadable(this.#wakeEngine, () => this.#woken());
   }
@@ -201,6 +212,12 @@ export class DataPlaneHost implements FastPath {
   close(): Promise<void> {
     this.#closing ??= this.#end();
     return this.#closing;
+  }
+
+  /** Ends, and leaves the descriptors of device and socket open. */
+  async abandon(): Promise<void> {
+    this.#closing ??= this.#endWorker();
+    await this.#closing;
   }
 
   #decideFor(peer: number, decision: Extract<Decision, { kind: "peer" | "receive" | "send" }>): void {
@@ -256,13 +273,18 @@ export class DataPlaneHost implements FastPath {
     const { port1, port2 } = this.#decisions;
     const input: WorkerInput = { options, layout, memory, decisions: port2, clockZero: clockZero() };
     port1.unref();
-    return new Worker(workerPath(), { workerData: input, transferList: [port2], name: "dataplane" });
+    return new Worker(this.#options.program ?? workerPath(), {
+      workerData: input,
+      transferList: [port2],
+      name: "dataplane",
+    });
   }
 
   #untilReady(): Promise<void> {
     return new Promise((resolve, reject) => {
       const fail = (why: string): void => {
-        if (this.#closing !== undefined) return;
+        if (this.#closing !== undefined || this.#hasFailed) return;
+        this.#hasFailed = true;
         const error = new OperationError(
           "dataplane",
           `the data plane's thread has ended (${why}): restart the daemon; SALLYPORT_DATAPLANE=off does without it`,
@@ -352,18 +374,22 @@ export class DataPlaneHost implements FastPath {
   }
 
   async #end(): Promise<void> {
-    const ended = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
+    await this.#endWorker();
+    const { tun, udp } = this.#options;
+    for (const fd of [tun.fd, udp.v4, udp.v6]) if (fd >= 0) this.#calls.close(fd);
+  }
+
+  async #endWorker(): Promise<void> {
     Atomics.store(this.#control, Control.stop, 1);
     this.#wake();
     this.#watch.close();
     const timer = setTimeout(() => void this.#worker.terminate(), END_PATIENCE);
-    await ended;
+    await this.#exited;
     clearTimeout(timer);
     this.#decisions.port1.close();
     if (this.#lowAddress !== undefined) this.#calls.unmap(this.#lowAddress, this.#memory.length);
-    const { tun, udp } = this.#options;
-    for (const fd of [tun.fd, udp.v4, udp.v6, this.#wakeEngine, this.#wakeWorker])
-      if (fd >= 0) this.#calls.close(fd);
+    this.#calls.close(this.#wakeEngine);
+    this.#calls.close(this.#wakeWorker);
   }
 }
 

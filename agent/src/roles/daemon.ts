@@ -313,29 +313,35 @@ class DaemonService implements LocalBackend {
   /** The data plane takes care of the device and the socket where it can. */
   async #openPorts(): Promise<Ports> {
     const { tun, openUdp, port, log } = this.#options;
-    const why = tun === "memory" || openUdp !== undefined ? "no kernel device" : whyNoDataPlane(process.env);
-    if (why === undefined) {
-      const ports = await openFastPorts({
-        port,
-        tun,
-        mtu: TUNNEL_MTU,
-        mark: OWN_MARK,
-        env: process.env,
-        onFatal: (error) => this.#die(error),
-      });
-      log.info("data-plane", { ...ports.dataPlane.status, counters: undefined });
-      this.#dataPlane = ports.dataPlane;
-      this.#whyNoDataPlane = undefined;
-      return ports;
-    }
-    log.info("data-plane", { workers: 0, why });
-    this.#whyNoDataPlane = why;
+    const fast = tun === "memory" || openUdp !== undefined ? "no kernel device" : await this.#openFast(tun);
+    if (typeof fast !== "string") return fast;
+    log.info("data-plane", { workers: 0, why: fast });
+    this.#whyNoDataPlane = fast;
     const udp = await (openUdp?.(port) ?? bindUdp({ port, ...(tun === "memory" ? {} : { mark: OWN_MARK }) }));
     try {
       const device = tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu: TUNNEL_MTU });
       return { udp, device, fastPath: undefined };
     } catch (error) {
       await udp.close();
+      throw error;
+    }
+  }
+
+  /** Why not, where the data plane can not be had. @throws OperationError where the device or the port can not */
+  async #openFast(tun: string): Promise<Ports | string> {
+    const { port, log } = this.#options;
+    const why = whyNoDataPlane(process.env);
+    if (why !== undefined) return why;
+    try {
+      const onFatal = (error: OperationError): void => this.#die(error);
+      const settings = { port, tun, mtu: TUNNEL_MTU, mark: OWN_MARK, env: process.env, onFatal };
+      const ports = await openFastPorts(settings);
+      log.info("data-plane", { ...ports.dataPlane.status, counters: undefined });
+      this.#dataPlane = ports.dataPlane;
+      this.#whyNoDataPlane = undefined;
+      return ports;
+    } catch (error) {
+      if (error instanceof OperationError && error.code === "dataplane") return error.message;
       throw error;
     }
   }
