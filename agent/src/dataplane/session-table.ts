@@ -87,13 +87,15 @@ export class SessionTable {
     return Atomics.add(this.#words, at, count) >>> 0;
   }
 
+  /** A look before the work of opening: `mark` is what decides. */
   isFresh(slot: number, counter: number): boolean {
+    const words = this.#words;
     const word = this.#word(slot);
-    const greatest = (Atomics.load(this.#words, word + GREATEST) >>> 0) - 1;
+    const greatest = ((words[word + GREATEST] ?? 0) >>> 0) - 1;
     if (greatest - counter > DEFAULT_REPLAY_WINDOW) return false;
     const block = Math.floor(counter / 16);
     const turn = Math.floor(block / RING_WORDS);
-    const seen = Atomics.load(this.#words, word + RING / 4 + (block % RING_WORDS));
+    const seen = words[word + RING / 4 + (block % RING_WORDS)] ?? 0;
     return seen >>> 16 < turn || (seen >>> 16 === turn && (seen & (1 << (counter & 15))) === 0);
   }
 
@@ -111,16 +113,9 @@ export class SessionTable {
       const next = newer ? (turn << 16) | bit : seen | bit;
       if (Atomics.compareExchange(this.#words, at, seen, next) === seen) break;
     }
-    this.#noteGreatest(word + GREATEST, counter + 1);
+    // Not atomic: should another side's greater one be lost, the window reaches back further for a moment.
+    if (counter >= (this.#words[word + GREATEST] ?? 0) >>> 0) this.#words[word + GREATEST] = counter + 1;
     return true;
-  }
-
-  #noteGreatest(at: number, value: number): void {
-    for (;;) {
-      const known = Atomics.load(this.#words, at);
-      if (known >>> 0 >= value) return;
-      if (Atomics.compareExchange(this.#words, at, known, value | 0) === known) return;
-    }
   }
 
   #word(slot: number): number {
