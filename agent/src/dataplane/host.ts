@@ -244,7 +244,7 @@ export class DataPlaneHost implements FastPath {
           to:
             address === undefined || slot === undefined || to === undefined
               ? undefined
-              : { slot, until: to.session.expiresAt, address },
+              : { slot, until: to.session.expiresAt, inDoubt: to.inDoubt, address },
         });
       }
     }
@@ -337,7 +337,8 @@ export class DataPlaneHost implements FastPath {
     const peer = this.#peers.key(number);
     if (kind === Kind.packet) handed.push(bytes);
     else if (kind === Kind.flow) this.#receiver?.flow(bytes);
-    else if (kind === Kind.sent && peer !== undefined) this.#receiver?.sent(peer, bytes);
+    else if ((kind === Kind.sent || kind === Kind.doubted) && peer !== undefined)
+      this.#receiver?.sent(peer, bytes);
     else if (kind === Kind.opened && peer !== undefined) this.#receiver?.opened(peer, bytes);
   }
 

@@ -26,6 +26,8 @@ export type PlaneMessage =
 export interface SendTo {
   readonly slot: number;
   readonly until: number;
+  /** Copies go to the engine, as many as it can use. */
+  readonly inDoubt: boolean;
   /** struct sockaddr_in or sockaddr_in6. */
   readonly address: Uint8Array;
 }
@@ -46,10 +48,12 @@ export const Kind = {
   packet: 6,
   /** packets: an opened packet of peer a that the engine has to judge. */
   opened: 7,
+  /** packets: a copy of a message to peer a, for the engine to send again at once. */
+  doubted: 8,
   /** packets: a packet to peer a was sent that begins a flow; the filter must know. */
-  flow: 8,
-  /** packets: a copy of a message that was sent to peer a, b microseconds before it was handed over. */
-  sent: 9,
+  flow: 9,
+  /** packets: a copy of a message that was sent to peer a, to be kept. */
+  sent: 10,
 } as const;
 
 export const Counter = {

@@ -32,6 +32,8 @@ const [EAGAIN, EINTR, EIO, EINVAL, EMSGSIZE, ENOBUFS, EBADFD] = [11, 4, 5, 22, 9
 
 /** Packets since the last report of which copies are kept for sending again. */
 const COPIES = 64;
+/** While the path is in doubt: what the relay may carry of a bulk transfer, until the path is given up. */
+const COPIES_IN_DOUBT = 512;
 /** How long a flow that was noted counts as noted. */
 const NOTED = 1_000;
 
@@ -105,7 +107,8 @@ export class Outbound {
     if (this.#protocol(packet, version) === protocol.udp) this.#noteFlow(packet, version, length, peer, now);
     const key = this.#parts.sessions.sendKey(slot);
     const index = this.#parts.sessions.remoteIndex(slot);
-    const copies = this.#parts.traffic.unreported(peer) < COPIES;
+    const inDoubt = table.sendDoubted[peer] === 1;
+    const copies = this.#parts.traffic.unreported(peer) < (inDoubt ? COPIES_IN_DOUBT : COPIES);
     let bytes = 0;
     for (let i = 0; i < count; i++) {
       const padded = packets.next(i, this.#parts.mtu);
@@ -114,7 +117,14 @@ export class Outbound {
       const lengthAt = layout.sealedIovecs + place * IOVEC + 8;
       this.#parts.aead.seal(to, packet + i * size, padded, key, index, (counter + i) | 0, lengthAt);
       bytes += padded + MESSAGE_OVERHEAD;
-      if (copies) this.#parts.handover.push(Kind.sent, peer, 0, to + 48, padded + MESSAGE_OVERHEAD);
+      if (copies)
+        this.#parts.handover.push(
+          inDoubt ? Kind.doubted : Kind.sent,
+          peer,
+          0,
+          to + 48,
+          padded + MESSAGE_OVERHEAD,
+        );
     }
     this.#parts.traffic.sent(peer, count, bytes);
     add(counters, Counter.sentPackets, count);

@@ -20,6 +20,8 @@ export class PeerTable {
   /** For each peer: the slot to send with or -1, until when, and the length of its address. */
   readonly sendSlot: Int32Array;
   readonly sendUntil: Float64Array;
+  /** 1 while the path is in doubt. */
+  readonly sendDoubted: Uint8Array;
   readonly addressLength: Int32Array;
   /** For each slot: whose it is or -1, and until when it is received with. */
   readonly slotPeer: Int32Array;
@@ -39,6 +41,7 @@ export class PeerTable {
     this.verdicts = new VerdictCache(memory);
     this.outboundVerdicts = new VerdictCache(memory);
     this.sendSlot = new Int32Array(limits.maxPeers).fill(NONE);
+    this.sendDoubted = new Uint8Array(limits.maxPeers);
     this.sendUntil = new Float64Array(limits.maxPeers);
     this.addressLength = new Int32Array(limits.maxPeers);
     this.slotPeer = new Int32Array(limits.maxSessions).fill(NONE);
@@ -116,6 +119,7 @@ export class PeerTable {
     this.sendSlot[peer] = to?.slot ?? NONE;
     if (to === undefined) return;
     this.sendUntil[peer] = to.until;
+    this.sendDoubted[peer] = to.inDoubt ? 1 : 0;
     this.addressLength[peer] = to.address.length;
     this.#bytes.set(to.address, this.addressAt(peer));
   }

@@ -11,7 +11,7 @@ import type { RingPlace } from "./memory.ts";
 const HEADER = 16;
 const FILLER = 0;
 /** From this kind on a record waits until the reader is woken for another. */
-const FIRST_LAZY = 8;
+const FIRST_LAZY = 9;
 const READ_FROM_WRITTEN = 16;
 
 export class RingWriter {

@@ -27,6 +27,8 @@ export type Decision =
 export interface SendTo {
   readonly address: IpPort;
   readonly session: UsableSession;
+  /** The engine wants copies, to send them by the relay as well. */
+  readonly inDoubt: boolean;
 }
 
 /** The decisions not yet told; those that change nothing are left out. */
@@ -44,16 +46,21 @@ export class Decisions {
     this.#queue.push(decision);
   }
 
-  send(peer: NodePublic, address: IpPort | undefined, session: UsableSession | undefined): void {
+  send(
+    peer: NodePublic,
+    path: { readonly address: IpPort; readonly inDoubt: boolean } | undefined,
+    session: UsableSession | undefined,
+  ): void {
     const former = this.#sending.get(peer.text);
-    if (address === undefined || session === undefined) {
+    if (path === undefined || session === undefined) {
       if (former === undefined) return;
       this.#sending.delete(peer.text);
       this.#queue.push({ kind: "send", peer, to: undefined });
       return;
     }
-    if (former?.session.localIndex === session.localIndex && former.address.text === address.text) return;
-    const to = { address, session };
+    const isSamePath = former?.address.text === path.address.text && former.inDoubt === path.inDoubt;
+    if (isSamePath && former.session.localIndex === session.localIndex) return;
+    const to = { ...path, session };
     this.#sending.set(peer.text, to);
     this.#queue.push({ kind: "send", peer, to });
   }

@@ -186,7 +186,10 @@ export class Node implements Machine {
 
   /** A data plane sent this message by the direct path. */
   handleSentMessage(key: NodePublic, message: Uint8Array, now: Instant): void {
-    this.#peers.byKey(key)?.keepSent(message, now);
+    const peer = this.#peers.byKey(key);
+    if (peer === undefined) return;
+    peer.takeCopy(message, now);
+    this.#follow(peer, now);
   }
 
   /** What a data plane sent and received since it last said so. */
@@ -440,7 +443,7 @@ export class Node implements Machine {
     if (this.#decisions === undefined) return;
     const { key } = peer.node;
     const { send } = this.#wireGuard.sessionsOf(key, now);
-    this.#decisions.send(key, send === undefined ? undefined : peer.settledAddress(now), send);
+    this.#decisions.send(key, send === undefined ? undefined : peer.settledPath(now), send);
   }
 
   /** A packet out of the tunnel: ours to answer, for the device, or refused. */

@@ -58,10 +58,9 @@ export class Peer {
     return vias.length > 0;
   }
 
-  /** The address that packets may be sent to without asking here for each. */
-  settledAddress(now: Instant): IpPort | undefined {
-    const address = this.paths.directAddress(now);
-    return address !== undefined && this.#holdBack.isSettled(now) ? address : undefined;
+  /** Where packets may be sent without asking here for each; in doubt, if copies of them are handed over. */
+  settledPath(now: Instant): { readonly address: IpPort; readonly inDoubt: boolean } | undefined {
+    return this.#holdBack.isSettled(now) ? this.paths.directNow(now) : undefined;
   }
 
   /** Packets went out to the settled address by other hands. */
@@ -71,9 +70,16 @@ export class Peer {
     this.#collect(now);
   }
 
-  /** One of them, as long as it is not proven to have arrived. */
-  keepSent(message: Uint8Array, now: Instant): void {
-    this.#unproven.note(message, now);
+  /** One of them: kept until it is proven to have arrived, and sent by the relay while that is in doubt. */
+  takeCopy(message: Uint8Array, now: Instant): void {
+    const vias = this.paths.pathsFor(false, now);
+    const relayed = vias.find((via) => via.kind === "relay");
+    if (relayed === undefined) {
+      this.#unproven.note(message, now);
+      return;
+    }
+    this.#holdBack.noteRelayed(now);
+    this.#actions.push({ kind: "send", via: relayed, payload: message });
   }
 
   /** Lets `use` act on the paths, then does what they want done. */

@@ -47,7 +47,7 @@ export class NodeDriver {
     });
     fastPath?.onPassed({
       passed: (peer, traffic) => this.input((at) => node.handlePassed(peer, traffic, at)),
-      sent: (peer, message) => node.handleSentMessage(peer, message, now()),
+      sent: (peer, message) => this.input((at) => node.handleSentMessage(peer, message, at)),
       flow: (packet) => node.handleOutboundFlow(packet),
       opened: (peer, packet) => this.input((at) => node.handleOpenedPacket(peer, packet, at)),
     });

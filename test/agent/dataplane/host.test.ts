@@ -146,7 +146,7 @@ testHost(
     expect(counters?.next()).toBe(0n);
     host.decide({ kind: "peer", peer: PEER, prefixes: [Prefix.parse("100.64.0.2/32")] });
     host.decide({ kind: "receive", peer: PEER, sessions: [session] });
-    host.decide({ kind: "send", peer: PEER, to: { address: wireAddress, session } });
+    host.decide({ kind: "send", peer: PEER, to: { address: wireAddress, session, inDoubt: false } });
 
     const packet = makePacket(FLOW, pattern(100));
     const scratch = new Uint8Array(2000);

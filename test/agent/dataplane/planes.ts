@@ -168,7 +168,7 @@ function openOne(
       plane.apply({
         kind: "send",
         peer: 1,
-        to: { slot: 1, until: 1e9, address: encodeSockaddr(peerAddress) },
+        to: { slot: 1, until: 1e9, inDoubt: false, address: encodeSockaddr(peerAddress) },
       });
     },
     close() {
@@ -194,7 +194,11 @@ function introduce(plane: DataPlane, isA: boolean, peerAddress: IpPort): void {
   });
   plane.apply({ kind: "peer", peer: 1, prefixes: ["100.0.0.0/8", "fd00::/8"] });
   openSession(plane, 0, isA, KEYS);
-  plane.apply({ kind: "send", peer: 1, to: { slot: 0, until: 1e9, address: encodeSockaddr(peerAddress) } });
+  plane.apply({
+    kind: "send",
+    peer: 1,
+    to: { slot: 0, until: 1e9, inDoubt: false, address: encodeSockaddr(peerAddress) },
+  });
 }
 
 function openSession(plane: DataPlane, slot: number, isA: boolean, keys: typeof KEYS): void {

@@ -129,6 +129,12 @@ export class PeerPaths {
     return this.#isProven(now) ? [direct(best.address)] : [direct(best.address), ...fallback];
   }
 
+  /** The direct address in use, and whether the relay has to get every packet, too. */
+  directNow(now: Instant): { readonly address: IpPort; readonly inDoubt: boolean } | undefined {
+    const best = this.#best;
+    return best === undefined ? undefined : { address: best.address, inDoubt: !this.#isProven(now) };
+  }
+
   /** The direct address in use, while it is proven. */
   directAddress(now: Instant): IpPort | undefined {
     return this.#isProven(now) ? this.#best?.address : undefined;
