@@ -1,8 +1,7 @@
 /**
  * Makes dist/: what runs without the sources and without node_modules.
  *
- *   dist/agent/sallyport.mjs   the agent and the commands, one file
- *   dist/agent/dataplane.mjs   the thread that moves packets, which the agent starts
+ *   dist/agent/sallyport.mjs   the agent and the commands, one file; the thread that moves packets is a text in it
  *   dist/agent/koffi.node      the native half of koffi for this machine, which the agent loads from its own folder
  *   dist/agent/SHA256SUMS      for `sha256sum --check`
  *   dist/lab/                  the lab, likewise; it never goes to an instance
@@ -13,8 +12,8 @@ import { dirname, join, relative } from "node:path";
 import { ensureInstalled, isMain, root, say } from "./install.mjs";
 
 const AGENT = { entry: "agent/src/main.ts", outfile: "dist/agent/sallyport.mjs" };
-/** The thread of the data plane, which the agent starts from its own folder. */
-const DATAPLANE = { entry: "agent/src/dataplane/worker.ts", outfile: "dist/agent/dataplane.mjs" };
+/** The thread of the data plane: the agent's bundle holds its program and starts it (agent/src/dataplane/host.ts). */
+const DATAPLANE = "agent/src/dataplane/worker.ts";
 const LAB = { entry: "lab/main.ts", outfile: "dist/lab/lab.mjs" };
 
 /** CommonJS packages inside an ES module need a `require` for Node's own modules. */
@@ -33,29 +32,36 @@ export async function tryBuild() {
 
 async function build() {
   const made = [];
-  for (const parts of [[AGENT, DATAPLANE], [LAB]]) {
-    const present = parts.filter(({ entry }) => existsSync(join(root, entry)));
-    const [part] = present;
-    if (part === undefined) continue;
-    const bundles = [];
-    for (const one of present) bundles.push(await bundle(one));
-    const files = [...bundles, copyKoffi(dirname(part.outfile))].filter((file) => file !== undefined);
+  for (const part of [AGENT, LAB].filter(({ entry }) => existsSync(join(root, entry)))) {
+    const files = [await bundle(part), copyKoffi(dirname(part.outfile))].filter((file) => file !== undefined);
     made.push(...files, writeSums(dirname(part.outfile), files));
   }
   return made;
 }
 
 async function bundle({ entry, outfile }) {
+  const define =
+    entry === AGENT.entry ? { SALLYPORT_DATAPLANE_PROGRAM: JSON.stringify(await workerProgram()) } : {};
+  const code = await compile({ entryPoints: [entry], format: "esm", banner: { js: BANNER }, define });
+  writeWhole(outfile, code);
+  return outfile;
+}
+
+/** A worker that starts from a text is no module: it is told where the agent's bundle lies, to find koffi beside it. */
+async function workerProgram() {
+  const define = { "import.meta.url": "__bundleUrl" };
+  const banner = { js: 'const __bundleUrl = require("node:worker_threads").workerData.bundleUrl;' };
+  const code = await compile({ entryPoints: [DATAPLANE], format: "cjs", banner, define });
+  return Buffer.from(code).toString("utf8");
+}
+
+async function compile(options) {
   const { build: esbuild } = await import("esbuild");
   const { outputFiles } = await esbuild({
     absWorkingDir: root,
-    entryPoints: [entry],
-    outfile,
     bundle: true,
     platform: "node",
-    format: "esm",
     target: "node20.19",
-    banner: { js: BANNER },
     // Names stay, for stack traces. Without comments the file is ASCII, which takes V8 half the memory and less time.
     minifyWhitespace: true,
     minifySyntax: true,
@@ -63,9 +69,10 @@ async function bundle({ entry, outfile }) {
     legalComments: "eof",
     logLevel: "silent", // the error that is thrown says it all
     write: false,
+    outfile: "bundle.js", // never written
+    ...options,
   });
-  writeWhole(outfile, outputFiles[0].contents);
-  return outfile;
+  return outputFiles[0].contents;
 }
 
 /** The koffi package for this platform, C library and processor; undefined where koffi has none: the agent goes without. */

@@ -2,8 +2,6 @@
  * The engine's side of the data plane: starts the worker, passes decisions on to it and hears from it, and
  * stands in for the socket and the device, whose descriptors both sides use.
  */
-import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { MessageChannel, Worker } from "node:worker_threads";
 import type { Prefix } from "../base/address.ts";
 import { OperationError } from "../base/errors.ts";
@@ -45,7 +43,7 @@ export interface HostOptions {
     readonly gro: boolean;
   };
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** The program of the worker. @default dataplane.mjs beside this one */
+  /** The file with the worker's program. @default the one that the build put into the bundle */
   readonly program?: string;
   /** The worker has died: nothing moves packets any more. */
   readonly onFatal: (error: OperationError) => void;
@@ -74,12 +72,12 @@ export function whyNoDataPlane(env: HostOptions["env"]): string | undefined {
   if (env["SALLYPORT_DATAPLANE"] === "off") return "SALLYPORT_DATAPLANE is off";
   const calls = loadFastCalls();
   if (isAbsent(calls)) return calls.absent;
-  return existsSync(workerPath()) ? undefined : "the program is not built: there is no dataplane.mjs";
+  return builtIn === undefined ? "only the bundle holds the program of its thread" : undefined;
 }
 
-function workerPath(): string {
-  return fileURLToPath(new URL("dataplane.mjs", import.meta.url));
-}
+/** The worker's program, as bin/build.mjs puts it into the bundle. */
+declare const SALLYPORT_DATAPLANE_PROGRAM: string | undefined;
+const builtIn = typeof SALLYPORT_DATAPLANE_PROGRAM === "string" ? SALLYPORT_DATAPLANE_PROGRAM : undefined;
 
 /**
  * The descriptors belong to it from now on.
@@ -271,9 +269,18 @@ export class DataPlaneHost implements FastPath {
 
   #startWorker(options: PlaneOptions, layout: Layout, memory: SharedMemory): Worker {
     const { port1, port2 } = this.#decisions;
-    const input: WorkerInput = { options, layout, memory, decisions: port2, clockZero: clockZero() };
+    const input: WorkerInput = {
+      options,
+      layout,
+      memory,
+      decisions: port2,
+      clockZero: clockZero(),
+      bundleUrl: import.meta.url,
+    };
     port1.unref();
-    return new Worker(this.#options.program ?? workerPath(), {
+    const { program } = this.#options;
+    return new Worker(program ?? builtIn ?? "", {
+      eval: program === undefined,
       workerData: input,
       transferList: [port2],
       name: "dataplane",

@@ -17,6 +17,8 @@ export interface WorkerInput {
   readonly decisions: MessagePort;
   /** The engine's `performance.now()` when the system's clock was zero. */
   readonly clockZero: number;
+  /** Where the program that started this one lies. */
+  readonly bundleUrl: string;
 }
 
 /** The worker's only message: it is ready, and seals this way. */
