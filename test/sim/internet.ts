@@ -47,9 +47,6 @@ interface Stream {
   readonly host: Host;
   readonly relay: Relay;
   open: boolean;
-  /** TCP keeps the order: nothing overtakes what was sent before. */
-  toRelayAt: Instant;
-  toHostAt: Instant;
 }
 
 /** TCP, TLS and the upgrade: round trips before a relay connection carries frames. */
@@ -69,7 +66,6 @@ export class Internet {
   /** Datagrams between hosts arrive up to this much later than their latency. */
   jitter: Millis = millis(0);
   now: Instant = instant(0);
-  readonly counts = { datagrams: 0, relayed: 0, blocked: 0 };
 
   constructor(random: Random, observer: Observer) {
     this.#random = random;
@@ -197,9 +193,7 @@ export class Internet {
   }
 
   #sendDatagram(from: Host, to: IpPort, payload: Uint8Array): void {
-    this.counts.datagrams++;
     if (from.udpBlocked || randomFraction(this.#random) < this.loss) {
-      this.counts.blocked++;
       return;
     }
     const source = from.nat?.outbound(from.inside, to, this.now) ?? from.inside;
@@ -222,7 +216,6 @@ export class Internet {
   #arrive(host: Host, from: IpPort, to: IpPort, payload: Uint8Array, now: Instant): void {
     const inside = host.nat === undefined ? to : host.nat.inbound(from, to, now);
     if (host.udpBlocked || inside?.text !== host.inside.text) {
-      this.counts.blocked++;
       return;
     }
     host.node.handleDatagram(from, payload, now);
@@ -251,8 +244,6 @@ export class Internet {
       host,
       relay,
       open: false,
-      toRelayAt: this.now,
-      toHostAt: this.now,
     };
     this.#streams.push(stream);
     this.schedule(after(this.now, millis(2 * DIAL_ROUND_TRIPS * oneWay)), (now) => {
@@ -271,7 +262,6 @@ export class Internet {
     const stream = this.#streamOf(host, region);
     if (stream === undefined) return;
     const at = after(this.now, millis(host.latency + stream.relay.latency));
-    stream.toRelayAt = at;
     const chunk = bytes.slice();
     this.schedule(at, (now) => {
       if (this.#streams.includes(stream)) stream.relay.server.handleBytes(stream.id, chunk, now);
@@ -284,7 +274,6 @@ export class Internet {
       const { conn, bytes } = out;
       const stream = this.#streams.find(({ id }) => id === conn);
       if (stream === undefined) continue;
-      this.counts.relayed++;
       const chunk = bytes.slice();
       this.schedule(after(this.now, millis(stream.host.latency + relay.latency)), (now) => {
         if (this.#streams.includes(stream)) stream.host.node.handleRelayBytes(relay.region, chunk, now);

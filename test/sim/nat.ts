@@ -21,8 +21,6 @@ export const hardNat: NatBehaviour = {
   filtering: "address-and-port",
   expiry: seconds(120),
 };
-/** As an AWS security group with the tunnel port open: everything may come in. */
-export const openFirewall = undefined;
 
 interface Mapping {
   readonly inside: IpPort;

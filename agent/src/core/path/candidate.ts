@@ -15,7 +15,6 @@ export interface Candidate {
   heardAt: Instant | undefined;
   /** When we last pinged it. */
   pingedAt: Instant | undefined;
-  rtt: Millis | undefined;
 }
 
 /** All the addresses that one peer may have. Where one came from decides when it is forgotten. */
@@ -24,14 +23,6 @@ export class Candidates {
 
   get all(): Iterable<Candidate> {
     return this.#byText.values();
-  }
-
-  get size(): number {
-    return this.#byText.size;
-  }
-
-  get(address: IpPort): Candidate | undefined {
-    return this.#byText.get(address.text);
   }
 
   /** Replaces what the network map says. */
@@ -53,10 +44,7 @@ export class Candidates {
 
   /** As if none had ever been pinged: the network changed, or the peer asks. */
   forgetPings(): void {
-    for (const candidate of this.#byText.values()) {
-      candidate.pingedAt = undefined;
-      candidate.rtt = undefined;
-    }
+    for (const candidate of this.#byText.values()) candidate.pingedAt = undefined;
   }
 
   prune(now: Instant, keep: IpPort | undefined): void {
@@ -86,7 +74,6 @@ export class Candidates {
       inCallMeMaybe: false,
       heardAt: undefined,
       pingedAt: undefined,
-      rtt: undefined,
     };
     this.#byText.set(address.text, candidate);
     return candidate;

@@ -308,8 +308,6 @@ export class PeerPaths {
   }
 
   #prove(address: IpPort, sentAt: Instant, rtt: Millis, now: Instant): void {
-    const candidate = this.#candidates.get(address);
-    if (candidate !== undefined) candidate.rtt = rtt;
     const best = this.#best;
     if (best?.address.text === address.text) {
       const doubted = best.inDoubt;
