@@ -2,9 +2,14 @@
  * What an instance is told at its first boot, as a cloud-init shell script.
  *
  * Pure: the same props give the same text. It carries no secret, since anyone who may describe the instance reads it.
- * It writes the agent's configuration and starts the agent's systemd unit, both expected on the image: fetching and
- * installing the agent itself is not done here.
+ * It writes the agent's configuration, fetches the agent (agent-delivery.ts) and starts it (agent-units.ts) with what Amazon
+ * Linux 2023 and Debian ship: bash, curl, tar, sha256sum, systemd. Terraform would take a dollar sign before a brace for an
+ * expression of its own, so the script has none.
  */
+import type { BundleLocation } from "./agent-bundle.ts";
+import { deliveryScript } from "./agent-delivery.ts";
+import { AGENT_UNIT, agentUnits } from "./agent-units.ts";
+import { checkedHostname, checkedLoginServer, isKnown } from "./checked.ts";
 import { tunnelPort } from "./tunnel-port.ts";
 
 export interface AgentUserDataProps {
@@ -15,7 +20,7 @@ export interface AgentUserDataProps {
   readonly port?: number;
   /**
    * The coordination server, as https://ADDRESS.
-   * @default whatever the agent on the image is set up for
+   * @default whatever the agent on the image is set up for; with `coordination` the node's own
    */
   readonly loginServer?: string;
   /**
@@ -28,34 +33,98 @@ export interface AgentUserDataProps {
    * @default false
    */
   readonly advertiseExitNode?: boolean;
+  /**
+   * Whether the instance has a tunnel at all, or only the servers below.
+   * @default true
+   */
+  readonly tunnel?: boolean;
+  /**
+   * Where the key to join with is read: "ssm:NAME" or "secretsmanager:ARN".
+   * @default none; with `coordination` the node's own
+   */
+  readonly authKeySource?: string;
+  /**
+   * Where the agent is fetched.
+   * @default it is on the image
+   */
+  readonly bundle?: BundleLocation;
+  /**
+   * The instance is a relay, too.
+   * @default it is none
+   */
+  readonly relay?: RelaySettings;
+  /**
+   * The instance is the coordination server, too.
+   * @default it is not
+   */
+  readonly coordination?: CoordinationSettings;
+  /**
+   * The EBS volume that holds the node's keys, by its id: its file system is made at its first use.
+   * @default the keys lie on the instance's own disk, and end with it
+   */
+  readonly identityVolumeId?: string;
+  /**
+   * What the node of a self-healing cell takes over, for /etc/sallyport/cell.json.
+   * @default it takes over nothing
+   */
+  readonly cell?: CellSettings;
+}
+
+export interface RelaySettings {
+  /** The IP address by which clients reach it. */
+  readonly address: string;
+  /** Its DNS name. @default its address, with a certificate that its map entry pins */
+  readonly hostname?: string;
+  /** 900 to 999 are for own relays. */
+  readonly regionId: number;
+  readonly regionCode: string;
+  /** @default the code */
+  readonly regionName?: string;
+}
+
+export interface CoordinationSettings {
+  /** The IP address or DNS name by which nodes reach it. */
+  readonly hostname: string;
+  /** What the nodes' names end with. @default the agent's own choice */
+  readonly domain?: string;
+  /** The parameter that the join token is written to. @default it stays on the instance */
+  readonly joinParameterName?: string;
+  /** The map of the relays, as DERPMap JSON. @default the relay on the same instance */
+  readonly derpMap?: string;
+}
+
+export interface CellSettings {
+  readonly autoScalingGroup: string;
+  readonly launchHook: string;
+  readonly terminateHook: string;
+  readonly ingressInterfaceId?: string | undefined;
 }
 
 export const AGENT_CONFIG_PATH = "/etc/sallyport/agent.json";
-export const AGENT_UNIT = "sallyport-agent.service";
+export const CELL_PATH = "/etc/sallyport/cell.json";
+export const DERP_MAP_PATH = "/etc/sallyport/derp-map.json";
+export { AGENT_UNIT };
 /** EC2 refuses more than 16 KB of user data, counted before base64. */
 export const USER_DATA_LIMIT_BYTES = 16 * 1024;
-
-const END_OF_CONFIG = "SALLYPORT_AGENT_JSON";
+const CONFIG_FOLDER = "/etc/sallyport";
+const STATE_FOLDER = "/var/lib/sallyport";
+/** Made by the coordination server of the same instance. */
+const JOIN_TOKEN_PATH = `${STATE_FOLDER}/join-token`;
 
 /** Throws where a prop can not be used or the text exceeds `USER_DATA_LIMIT_BYTES`. */
 export function renderAgentUserData(props: AgentUserDataProps): string {
-  const script = `#!/bin/bash
-set -euo pipefail
-install -d -m 0755 ${AGENT_CONFIG_PATH.slice(0, AGENT_CONFIG_PATH.lastIndexOf("/"))}
-cat > ${AGENT_CONFIG_PATH} <<'${END_OF_CONFIG}'
-${JSON.stringify(agentConfig(props), undefined, 2)}
-${END_OF_CONFIG}
-chmod 0644 ${AGENT_CONFIG_PATH}
-if ! systemctl cat ${AGENT_UNIT} > /dev/null 2>&1; then
-  echo "sallyport: ${AGENT_UNIT} is not on this image: install the agent, then run: systemctl enable --now ${AGENT_UNIT}" >&2
-  exit 1
-fi
-systemctl enable --now ${AGENT_UNIT}
-`;
+  const script = [
+    "#!/bin/bash",
+    "set -euo pipefail",
+    `install -d -m 0755 ${CONFIG_FOLDER}`,
+    ...files(props),
+    ...(props.bundle === undefined ? AGENT_ON_IMAGE : fetched(props, props.bundle)),
+    "",
+  ].join("\n");
   const bytes = new TextEncoder().encode(script).length;
   if (bytes > USER_DATA_LIMIT_BYTES) {
     throw new Error(
-      `The user data is ${bytes} bytes and EC2 takes ${USER_DATA_LIMIT_BYTES}: shorten loginServer or hostname.`,
+      `The user data is ${bytes} bytes and EC2 takes ${USER_DATA_LIMIT_BYTES}: shorten loginServer, hostname or the relay map.`,
     );
   }
   return script;
@@ -63,28 +132,121 @@ systemctl enable --now ${AGENT_UNIT}
 
 /** The keys are the agent's own: a test holds them against its schema. Keys without a value are left out. */
 export function agentConfig(props: AgentUserDataProps): Readonly<Record<string, unknown>> {
-  return {
-    port: tunnelPort(props.port, "AgentUserData port"),
-    ...(props.loginServer === undefined ? {} : { loginServer: checkedLoginServer(props.loginServer) }),
-    ...(props.hostname === undefined ? {} : { hostname: checkedHostname(props.hostname) }),
-    ...(props.advertiseExitNode === undefined ? {} : { advertiseExitNode: props.advertiseExitNode }),
-  };
+  const { relay, coordination } = props;
+  const own = coordination === undefined ? {} : OWN_NETWORK;
+  return defined({
+    ...(props.tunnel === false
+      ? {}
+      : {
+          port: tunnelPort(props.port, "AgentUserData port"),
+          ...own,
+          ...defined({
+            loginServer: mapped(props.loginServer, (one) =>
+              checkedLoginServer(one, "AgentUserData loginServer"),
+            ),
+            authKey: mapped(props.authKeySource, checkedSource),
+          }),
+          hostname: mapped(props.hostname, (one) => checkedHostname(one, "AgentUserData hostname")),
+          advertiseExitNode: props.advertiseExitNode,
+        }),
+    relay: relay === undefined ? undefined : relayConfig(relay, coordination !== undefined),
+    control: coordination === undefined ? undefined : controlConfig(coordination),
+  });
 }
 
-function checkedLoginServer(loginServer: string): string {
-  if (!/^https:\/\/[^\s'"`\\@?#]+$/.test(loginServer)) {
-    throw new Error(
-      'AgentUserData loginServer is not a web address: give it as "https://ADDRESS", without user, password or query.',
-    );
-  }
-  return loginServer;
+/** It joins by the loopback, since its public address may not be its own yet when it starts. */
+const OWN_NETWORK = { loginServer: "https://127.0.0.1", authKey: `file:${JOIN_TOKEN_PATH}` };
+
+function relayConfig(relay: RelaySettings, coordination: boolean): Readonly<Record<string, unknown>> {
+  const { address, hostname, regionId, regionCode, regionName } = relay;
+  return defined({
+    ...{ address, hostname, regionId, regionCode, regionName },
+    coordination: coordination ? true : undefined,
+  });
 }
 
-function checkedHostname(hostname: string): string {
-  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i.test(hostname)) {
+function controlConfig(coordination: CoordinationSettings): Readonly<Record<string, unknown>> {
+  return defined({
+    hostname: coordination.hostname,
+    domain: coordination.domain,
+    derpMap: coordination.derpMap === undefined ? undefined : DERP_MAP_PATH,
+    joinTokenFile: JOIN_TOKEN_PATH,
+    joinToken: mapped(coordination.joinParameterName, (name) => `ssm:${name}`),
+  });
+}
+
+function files(props: AgentUserDataProps): readonly string[] {
+  const { cell, coordination } = props;
+  return [
+    ...fileLines(AGENT_CONFIG_PATH, "SALLYPORT_AGENT_JSON", json(agentConfig(props))),
+    ...(cell === undefined ? [] : fileLines(CELL_PATH, "SALLYPORT_CELL_JSON", json(cell))),
+    ...(coordination?.derpMap === undefined
+      ? []
+      : fileLines(DERP_MAP_PATH, "SALLYPORT_DERP_MAP", coordination.derpMap)),
+  ];
+}
+
+function fileLines(path: string, end: string, content: string): readonly string[] {
+  if (content.split("\n").includes(end))
+    throw new Error(`The file ${path} holds the line that ends it: ${end}.`);
+  return [`cat > ${path} <<'${end}'`, content, end, `chmod 0644 ${path}`];
+}
+
+const AGENT_ON_IMAGE = [
+  `if ! systemctl cat ${AGENT_UNIT} > /dev/null 2>&1; then`,
+  `  echo "sallyport: ${AGENT_UNIT} is not on this image: install the agent, then run: systemctl enable --now ${AGENT_UNIT}" >&2`,
+  "  exit 1",
+  "fi",
+  `systemctl enable --now ${AGENT_UNIT}`,
+];
+
+function fetched(props: AgentUserDataProps, bundle: BundleLocation): readonly string[] {
+  const units = agentUnits({
+    tunnel: props.tunnel ?? true,
+    server: props.relay !== undefined ? "relay" : props.coordination !== undefined ? "control" : undefined,
+  });
+  return [
+    ...deliveryScript(bundle),
+    ...(props.identityVolumeId === undefined ? [] : mountScript(props.identityVolumeId)),
+    `install -d -m 0700 -o sallyport -g sallyport ${STATE_FOLDER}`,
+    ...units.flatMap(({ name, text }) =>
+      fileLines(`/etc/systemd/system/${name}`, "SALLYPORT_UNIT", text.trimEnd()),
+    ),
+    "systemctl daemon-reload",
+    `systemctl enable --now ${units.map(({ name }) => name).join(" ")}`,
+  ];
+}
+
+/** Nitro instances show a volume under its id, without the hyphen. It is attached while the instance starts. */
+function mountScript(volumeId: string): readonly string[] {
+  return [
+    `volume=${volumeId}`,
+    'device="/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$(echo "$volume" | tr -d -)"',
+    `for _ in $(seq 150); do [ -e "$device" ] && break; sleep 2; done`,
+    `[ -e "$device" ] || { echo "sallyport: $volume is not attached" >&2; exit 1; }`,
+    // A disk with anything on it is never formatted.
+    `[ -n "$(blkid -p "$device" || true)" ] || mkfs.ext4 -q -L sallyport "$device"`,
+    `install -d -m 0700 ${STATE_FOLDER}`,
+    `grep -q " ${STATE_FOLDER} " /etc/fstab || echo "$device ${STATE_FOLDER} ext4 defaults,nodev,nosuid,noexec,nofail 0 2" >> /etc/fstab`,
+    `mountpoint -q ${STATE_FOLDER} || mount ${STATE_FOLDER}`,
+  ];
+}
+
+function checkedSource(source: string): string {
+  if (isKnown(source) && !/^(ssm|secretsmanager):[\w/+=.@:-]+$/.test(source)) {
     throw new Error(
-      `AgentUserData hostname is "${hostname}": give 1 to 63 letters, digits and hyphens, a hyphen neither first nor last.`,
+      'AgentUserData authKeySource is neither "ssm:NAME" nor "secretsmanager:ARN": make an AuthKey and give its source.',
     );
   }
-  return hostname;
+  return source;
+}
+
+const json = (value: object): string => JSON.stringify(value, undefined, 2);
+
+function mapped<T, U>(value: T | undefined, map: (value: T) => U): U | undefined {
+  return value === undefined ? undefined : map(value);
+}
+
+function defined(values: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 }

@@ -1,12 +1,25 @@
-import { Instance } from "@cdktf/provider-aws/lib/instance/index.js";
 import { Construct } from "constructs";
-import { renderAgentUserData } from "./agent-user-data.ts";
-import { HEALTH_TAG_CHANGES, HEALTH_TAG_FILTER } from "./health-tags.ts";
-import { amazonLinux, type Architecture, SMALLEST_INSTANCE } from "./machine-image.ts";
-import { TunnelFirewall } from "./tunnel-firewall.ts";
+import type { AgentBundle } from "./agent-bundle.ts";
+import { AgentInstance, type GroupSettings, type MachineProps } from "./agent-instance.ts";
+import { AgentRole } from "./agent-role.ts";
+import { type AgentUserDataProps, renderAgentUserData } from "./agent-user-data.ts";
+import type { AuthKey } from "./auth-key.ts";
+import { CellIdentity } from "./cell-identity.ts";
+import { DirectIngress, type IngressAddress } from "./direct-ingress.ts";
+import { given } from "./given.ts";
+import { HEALTH_TAG_FILTER } from "./health-tags.ts";
+import {
+  checkBundle,
+  derpMapRegion,
+  type DerpMapRegion,
+  type RelayRegion,
+  relaySettings,
+} from "./relay-region.ts";
+import { type EgressMode, SplitEgress } from "./split-egress.ts";
+import { type ExitTraffic, TunnelFirewall } from "./tunnel-firewall.ts";
 import type { NodePlacement } from "./tunnel-network.ts";
 
-export interface ExitNodeProps {
+export interface ExitNodeProps extends MachineProps {
   /** A `TunnelNetwork`, or `{ vpcId, publicSubnetId }` of what exists already. */
   readonly network: NodePlacement;
   /**
@@ -20,107 +33,282 @@ export interface ExitNodeProps {
    */
   readonly openTunnelPort?: boolean;
   /**
-   * The processor: it must fit `instanceType` and `machineImageId`.
-   * @default "arm64"
+   * The address that the tunnel is reached at.
+   * @default "dynamic"; "elastic" with an egress of its own, and for a relay or coordination server
    */
-  readonly architecture?: Architecture;
+  readonly address?: IngressAddress;
   /**
-   * @default "t4g.nano", or "t3.nano" for x86_64
+   * How exit traffic leaves.
+   * @default "direct"
    */
-  readonly instanceType?: string;
+  readonly egress?: EgressMode;
   /**
-   * An image that has the agent and its systemd unit, such as "ami-0123456789abcdef0".
-   * @default the newest Amazon Linux 2023; a newer one replaces the node at the next deploy
+   * The NAT gateway of egress "existing-nat", to name its address in the outputs.
+   * @default not known here
    */
-  readonly machineImageId?: string;
+  readonly natGatewayId?: string;
+  /**
+   * What devices may do through the node.
+   * @default "any"
+   */
+  readonly exitTraffic?: ExitTraffic;
+  /**
+   * The agent. One `AgentBundle` can serve all nodes of a stack.
+   * @default it is on the image
+   */
+  readonly bundle?: AgentBundle;
   /**
    * The coordination server, as https://ADDRESS.
-   * @default whatever the agent on the image is set up for
+   * @default whatever the agent on the image is set up for; with `coordination` the node's own
    */
   readonly loginServer?: string;
+  /**
+   * The key to join `loginServer` with.
+   * @default none
+   */
+  readonly authKey?: AuthKey;
   /**
    * The node's name in the network: letters, digits and hyphens.
    * @default the instance's host name
    */
   readonly hostname?: string;
   /**
-   * Tags of the instance, beside those that the agent writes.
-   * @default only a Name
+   * The node is a relay, too, on tcp/443 and udp/3478.
+   * @default it is none
    */
-  readonly tags?: Readonly<Record<string, string>>;
+  readonly relay?: RelayRegion;
+  /**
+   * The node is the coordination server of its network, too, on tcp/443.
+   * @default it is not
+   */
+  readonly coordination?: ExitNodeCoordination;
+  /**
+   * Whether its keys and store lie on a volume that outlives the instance.
+   * @default true for a coordination server and a self-healing node
+   */
+  readonly keepIdentity?: boolean;
+  /**
+   * Whether an instance that fails is replaced by itself: an autoscaling group takes the instance's place.
+   * @default false
+   */
+  readonly selfHealing?: boolean;
+  /**
+   * Whether Session Manager may open a shell on it.
+   * @default false
+   */
+  readonly sessionManager?: boolean;
+}
+
+export interface ExitNodeCoordination {
+  /**
+   * The parameter that the node writes its join token to. It must exist.
+   * @default the token stays on the node
+   */
+  readonly joinParameterName?: string;
+  /**
+   * What the nodes' names end with.
+   * @default the agent's own choice
+   */
+  readonly domain?: string;
 }
 
 /**
- * One instance with a public address, through which other devices reach the internet.
+ * A node with a public address, through which other devices reach the internet.
  *
- * Traffic comes in and leaves by its one interface. EC2's source/destination check stays on: exit traffic is masqueraded,
- * so what leaves the instance bears its own address.
+ * By default traffic comes in and leaves by its one interface; with another `egress` the tunnel comes in by an interface of
+ * its own. EC2's source/destination check stays on: exit traffic is masqueraded, so what leaves the instance bears its
+ * own address.
  */
 export class ExitNode extends Construct {
-  readonly instanceId: string;
-  readonly publicIp: string;
+  /** Undefined for a self-healing node. */
+  readonly instanceId: string | undefined;
+  /** Undefined for a self-healing node with a dynamic address. */
+  readonly publicIp: string | undefined;
+  /** The addresses that exit traffic leaves by; empty where they are known only to AWS. */
+  readonly egressPublicIps: readonly string[];
   readonly port: number;
   readonly firewall: TunnelFirewall;
+  readonly ingress: DirectIngress;
+  readonly identity: CellIdentity | undefined;
+  readonly role: AgentRole | undefined;
+  /** Where it is a relay: its region for a relay map. The agent adds the pin of its certificate. */
+  readonly derpMapRegion: DerpMapRegion | undefined;
   /** For `aws ec2 describe-instances --filters`: the instances on which an agent reports. */
   readonly healthTagFilter = HEALTH_TAG_FILTER;
 
   constructor(scope: Construct, id: string, props: ExitNodeProps) {
     super(scope, id);
-    const architecture = props.architecture ?? "arm64";
-    const instanceType = props.instanceType ?? SMALLEST_INSTANCE[architecture];
-    checkArchitecture(instanceType, architecture);
-    this.firewall = new TunnelFirewall(this, "Firewall", { vpcId: props.network.vpcId, ...portProps(props) });
-    this.port = this.firewall.port;
-    const instance = new Instance(this, "Instance", {
-      ami: machineImage(this, props.machineImageId, architecture),
-      instanceType,
-      subnetId: props.network.publicSubnetId,
-      vpcSecurityGroupIds: [this.firewall.securityGroupId],
-      associatePublicIpAddress: true,
-      sourceDestCheck: true,
-      metadataOptions: { httpEndpoint: "enabled", httpTokens: "required", httpPutResponseHopLimit: 1 },
-      rootBlockDevice: { encrypted: true, volumeType: "gp3", deleteOnTermination: true },
-      userData: renderAgentUserData({
-        port: this.port,
-        advertiseExitNode: true,
-        ...(props.loginServer === undefined ? {} : { loginServer: props.loginServer }),
-        ...(props.hostname === undefined ? {} : { hostname: props.hostname }),
-      }),
-      userDataReplaceOnChange: true,
-      tags: { Name: this.node.path, ...props.tags },
-      lifecycle: { ignoreChanges: [...HEALTH_TAG_CHANGES] },
-      dependsOn: [...(props.network.internetAccess ?? [])],
+    const shape = shapeOf(props);
+    checkBundle(props, "ExitNode");
+    const egress = new SplitEgress(this, "Egress", {
+      network: props.network,
+      mode: shape.egress,
+      ...given({ natGatewayId: props.natGatewayId }),
     });
-    this.instanceId = instance.id;
-    this.publicIp = instance.publicIp;
+    this.ingress = this.#ingress(props, shape);
+    this.firewall = this.ingress.firewall;
+    this.port = this.firewall.port;
+    this.identity = shape.keepsIdentity
+      ? new CellIdentity(this, "Identity", { network: props.network })
+      : undefined;
+    const group = props.selfHealing === true ? groupSettings(this) : undefined;
+    this.role = this.#role(props, group);
+    const machine = new AgentInstance(this, "Machine", {
+      ...given({
+        architecture: props.architecture,
+        instanceType: props.instanceType,
+        machineImageId: props.machineImageId,
+        tags: props.tags,
+      }),
+      owner: "ExitNode",
+      subnetId: egress.subnetId,
+      securityGroupId: shape.isSplit ? this.#egressGroup(props) : this.firewall.securityGroupId,
+      publicAddress: !shape.isSplit,
+      userData: renderAgentUserData(this.#told(props, group)),
+      instanceProfileName: this.role?.instanceProfileName,
+      ingressInterfaceId: this.ingress.networkInterfaceId,
+      group,
+      dependsOn: egress.internetAccess,
+    });
+    this.#join(machine);
+    this.instanceId = machine.instance?.id;
+    this.publicIp = this.ingress.publicIp ?? machine.instance?.publicIp;
+    this.egressPublicIps = shape.isSplit
+      ? egress.publicIps
+      : this.publicIp === undefined
+        ? []
+        : [this.publicIp];
+    this.derpMapRegion =
+      props.relay === undefined ? undefined : derpMapRegion(props.relay, this.#fixedIp("relay"));
+  }
+
+  #ingress(props: ExitNodeProps, shape: Shape): DirectIngress {
+    return new DirectIngress(this, "Ingress", {
+      network: props.network,
+      address: shape.address,
+      separateInterface: shape.isSplit,
+      ...given({ port: props.port, openTunnelPort: props.openTunnelPort }),
+      relay: props.relay !== undefined,
+      coordination: props.coordination !== undefined,
+      exitTraffic: shape.isSplit ? "none" : (props.exitTraffic ?? "any"),
+    });
+  }
+
+  /** Of the interface that exit traffic leaves by: nothing comes in. */
+  #egressGroup({ network, exitTraffic }: ExitNodeProps): string {
+    const firewall = new TunnelFirewall(this, "EgressFirewall", {
+      vpcId: network.vpcId,
+      openTunnelPort: true,
+      closedInward: true,
+      exitTraffic: exitTraffic ?? "any",
+    });
+    return firewall.securityGroupId;
+  }
+
+  /** None where nothing is to be allowed: a node without an agent of ours keeps to what its image does. */
+  #role(props: ExitNodeProps, group: GroupSettings | undefined): AgentRole | undefined {
+    const { bundle, authKey, coordination, sessionManager } = props;
+    if (bundle === undefined && authKey === undefined && sessionManager !== true) return undefined;
+    return new AgentRole(this, "Role", {
+      bundle,
+      authKey,
+      joinParameterName: coordination?.joinParameterName,
+      sessionManager,
+      ...(group === undefined
+        ? {}
+        : {
+            cell: {
+              autoScalingGroupName: group.name,
+              networkInterfaceId: this.ingress.networkInterfaceId,
+              volumeId: this.identity?.volumeId,
+            },
+          }),
+    });
+  }
+
+  #told(props: ExitNodeProps, group: GroupSettings | undefined): AgentUserDataProps {
+    const { bundle, authKey, relay, coordination } = props;
+    return {
+      port: this.port,
+      advertiseExitNode: true,
+      ...given({
+        loginServer: props.loginServer,
+        hostname: props.hostname,
+        authKeySource: authKey?.source,
+        bundle: bundle?.location,
+        relay: relay === undefined ? undefined : relaySettings(relay, this.#fixedIp("relay")),
+        coordination:
+          coordination === undefined
+            ? undefined
+            : { hostname: this.#fixedIp("coordination"), ...coordination },
+        identityVolumeId: this.identity?.volumeId,
+        cell:
+          group === undefined
+            ? undefined
+            : {
+                autoScalingGroup: group.name,
+                launchHook: group.launchHook,
+                terminateHook: group.terminateHook,
+                ingressInterfaceId: this.ingress.networkInterfaceId,
+              },
+      }),
+    };
+  }
+
+  #join({ instance }: AgentInstance): void {
+    if (instance === undefined) return;
+    this.ingress.associate(instance.id);
+    this.identity?.attach(instance.id);
+  }
+
+  #fixedIp(role: string): string {
+    const ip = this.ingress.publicIp;
+    if (ip === undefined) {
+      throw new Error(`ExitNode address is "dynamic" and ${role} needs one that stays: set it to "elastic".`);
+    }
+    return ip;
   }
 }
 
-function portProps(props: ExitNodeProps): Pick<ExitNodeProps, "port" | "openTunnelPort"> {
-  return {
-    ...(props.port === undefined ? {} : { port: props.port }),
-    ...(props.openTunnelPort === undefined ? {} : { openTunnelPort: props.openTunnelPort }),
-  };
+interface Shape {
+  readonly egress: EgressMode;
+  readonly isSplit: boolean;
+  readonly address: IngressAddress;
+  readonly keepsIdentity: boolean;
 }
 
-function machineImage(scope: Construct, given: string | undefined, architecture: Architecture): string {
-  if (given === undefined) return amazonLinux(scope, "AmazonLinux", architecture);
-  if (given === "") {
+function shapeOf(props: ExitNodeProps): Shape {
+  const { egress = "direct", coordination, relay, selfHealing = false } = props;
+  const isSplit = egress !== "direct";
+  const serves = relay !== undefined || coordination !== undefined;
+  const address = props.address ?? (isSplit || serves ? "elastic" : "dynamic");
+  if (selfHealing && !isSplit && address !== "dynamic") {
     throw new Error(
-      'ExitNode machineImageId is empty: give an image such as "ami-0123456789abcdef0", or leave it out.',
+      'ExitNode selfHealing moves a fixed address with an interface of its own: set egress to "nat-gateway" or "existing-nat", or address to "dynamic".',
     );
   }
-  return given;
-}
-
-/** AWS marks its own processors with a "g" after the generation: t4g, c7gn, r8gd; "a1" is older than the rule. */
-function checkArchitecture(instanceType: string, architecture: Architecture): void {
-  const [, family = ""] = /^([a-z0-9-]+)\.[a-z0-9-]+$/.exec(instanceType) ?? [];
-  if (family === "") return; // a reference, known only when it is deployed
-  const built: Architecture = family === "a1" || /^[a-z]+\d+g/.test(family) ? "arm64" : "x86_64";
-  if (built !== architecture) {
+  if (coordination !== undefined && props.loginServer !== undefined) {
     throw new Error(
-      `ExitNode instanceType ${instanceType} is ${built} and architecture is ${architecture}: set architecture to "${built}", or choose a type such as ${SMALLEST_INSTANCE[architecture]}.`,
+      "ExitNode coordination makes the node its own server: leave loginServer out, or leave coordination out.",
     );
   }
+  if (props.authKey !== undefined && props.loginServer === undefined) {
+    throw new Error("ExitNode authKey is given without loginServer: name the server that the key is for.");
+  }
+  const keepsIdentity = props.keepIdentity ?? (coordination !== undefined || selfHealing);
+  if (keepsIdentity && props.bundle === undefined) {
+    if (props.keepIdentity === true || coordination !== undefined) {
+      throw new Error(
+        "ExitNode keepIdentity and coordination need bundle: only its start-up mounts the volume.",
+      );
+    }
+    return { egress, isSplit, address, keepsIdentity: false };
+  }
+  return { egress, isSplit, address, keepsIdentity };
+}
+
+/** The group is named here, since the role names it before it is made. */
+function groupSettings(scope: Construct): GroupSettings {
+  const name = `sallyport-${scope.node.addr.slice(-12)}`;
+  return { name, launchHook: `${name}-launch`, terminateHook: `${name}-terminate` };
 }

@@ -17,3 +17,31 @@ export function amazonLinux(scope: Construct, id: string, architecture: Architec
   // `value` is marked as secret, which would hide the image in every plan.
   return parameter.insecureValue;
 }
+
+/** The image that is given, or Amazon Linux. `owner` names the construct in errors. */
+export function machineImage(
+  scope: Construct,
+  given: string | undefined,
+  architecture: Architecture,
+  owner: string,
+): string {
+  if (given === undefined) return amazonLinux(scope, "AmazonLinux", architecture);
+  if (given === "") {
+    throw new Error(
+      `${owner} machineImageId is empty: give an image such as "ami-0123456789abcdef0", or leave it out.`,
+    );
+  }
+  return given;
+}
+
+/** AWS marks its own processors with a "g" after the generation: t4g, c7gn, r8gd; "a1" is older than the rule. */
+export function checkArchitecture(instanceType: string, architecture: Architecture, owner: string): void {
+  const [, family = ""] = /^([a-z0-9-]+)\.[a-z0-9-]+$/.exec(instanceType) ?? [];
+  if (family === "") return; // a reference, known only when it is deployed
+  const built: Architecture = family === "a1" || /^[a-z]+\d+g/.test(family) ? "arm64" : "x86_64";
+  if (built !== architecture) {
+    throw new Error(
+      `${owner} instanceType ${instanceType} is ${built} and architecture is ${architecture}: set architecture to "${built}", or choose a type such as ${SMALLEST_INSTANCE[architecture]}.`,
+    );
+  }
+}

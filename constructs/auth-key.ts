@@ -1,0 +1,90 @@
+/** The key by which a node joins its network: where it is kept and who may read it. Never the key itself. */
+import { Construct } from "constructs";
+import { isKnown } from "./checked.ts";
+import type { PolicyStatement } from "./agent-role.ts";
+import { regionOf } from "./region.ts";
+
+export interface AuthKeyProps {
+  /**
+   * The name of a parameter of Systems Manager (a SecureString), such as "/sallyport/auth-key".
+   * @default it is in a secret
+   */
+  readonly parameterName?: string;
+  /**
+   * The ARN of a secret of Secrets Manager.
+   * @default it is in a parameter
+   */
+  readonly secretArn?: string;
+  /**
+   * The ARN of the KMS key that it is encrypted with, where that is one of your own.
+   * @default the account's own key for Systems Manager or Secrets Manager
+   */
+  readonly kmsKeyArn?: string;
+}
+
+export class AuthKey extends Construct {
+  /** How the agent is told: "ssm:NAME" or "secretsmanager:ARN". */
+  readonly source: string;
+  /** What an instance must be allowed in order to read it. */
+  readonly statements: readonly PolicyStatement[];
+
+  constructor(scope: Construct, id: string, props: AuthKeyProps) {
+    super(scope, id);
+    const { parameterName, secretArn, kmsKeyArn } = props;
+    if ((parameterName === undefined) === (secretArn === undefined)) {
+      throw new Error("AuthKey parameterName or secretArn: give exactly one of them.");
+    }
+    const decrypt: readonly PolicyStatement[] =
+      kmsKeyArn === undefined
+        ? []
+        : [{ sid: "OwnAuthKeyDecrypt", actions: ["kms:Decrypt"], resources: [checkedArn(kmsKeyArn, "kms")] }];
+    if (secretArn !== undefined) {
+      const resource = checkedArn(secretArn, "secretsmanager");
+      this.source = `secretsmanager:${resource}`;
+      this.statements = [
+        { sid: "OwnAuthKey", actions: ["secretsmanager:GetSecretValue"], resources: [resource] },
+        ...decrypt,
+      ];
+      return;
+    }
+    const name = checkedParameterName(parameterName ?? "");
+    this.source = `ssm:${name}`;
+    this.statements = [
+      { sid: "OwnAuthKey", actions: ["ssm:GetParameter"], resources: [parameterArn(this, name)] },
+      ...decrypt,
+    ];
+  }
+}
+
+export function parameterArn(scope: Construct, name: string): string {
+  const { partition, name: region, accountId } = regionOf(scope);
+  return `arn:${partition}:ssm:${region}:${accountId}:parameter/${name.replace(/^\//, "")}`;
+}
+
+/** What keys look like, of Tailscale, headscale and our own server; and any long run of hex digits. */
+const LOOKS_LIKE_A_KEY = /^(tskey-|hskey-|sallyport-|spkey-|[0-9a-f]{40,}$)|-[0-9a-f]{32,}$/i;
+
+/** Errors never repeat what was given: it may be the key. */
+export function checkedParameterName(name: string, prop = "AuthKey parameterName"): string {
+  if (!isKnown(name)) return name;
+  if (LOOKS_LIKE_A_KEY.test(name)) {
+    throw new Error(
+      `${prop} looks like an auth key itself: store the key with \`aws ssm put-parameter --type SecureString\` and give the parameter's name. Revoke the key if this file was shared.`,
+    );
+  }
+  if (!/^\/?[a-zA-Z0-9_.-]+(\/[a-zA-Z0-9_.-]+)*$/.test(name) || name.length > 1011) {
+    throw new Error(`${prop} is no name of a parameter: give one such as "/sallyport/auth-key".`);
+  }
+  if (name.includes("/") && !name.startsWith("/")) {
+    throw new Error(`${prop} has a slash and does not begin with one: Systems Manager wants "/…".`);
+  }
+  return name;
+}
+
+function checkedArn(arn: string, service: string): string {
+  if (isKnown(arn) && !new RegExp(`^arn:aws[a-z-]*:${service}:[a-z0-9-]+:\\d{12}:[\\w/+=.@:-]+$`).test(arn)) {
+    const prop = service === "kms" ? "kmsKeyArn" : "secretArn";
+    throw new Error(`AuthKey ${prop} is no ARN: give it as "arn:aws:${service}:REGION:ACCOUNT:…".`);
+  }
+  return arn;
+}
