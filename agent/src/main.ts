@@ -10,8 +10,16 @@ import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Ip } from "./base/address.ts";
 import { UsageError } from "./base/errors.ts";
+import type { Log } from "./base/log.ts";
 import { type Calendar, type Instant, type Millis, seconds, since } from "./base/time.ts";
-import type { CommandContext, Environment, Roles, Stdio } from "./cli/context.ts";
+import type {
+  CommandContext,
+  ControlSettings,
+  Environment,
+  Roles,
+  RunningRole,
+  Stdio,
+} from "./cli/context.ts";
 import { report, runProgram } from "./cli/program.ts";
 import { type JsonObject, parseJson } from "./core/control/json.ts";
 import { checkDerpMap } from "./io/control-admin.ts";
@@ -52,31 +60,91 @@ const systemRoles: Roles = {
   async daemon({ logLevel, ...settings }) {
     return await startDaemon({ ...settings, log: createLogger({ level: logLevel }) });
   },
-  async relay({ logLevel, listen, address, hostname, ...settings }) {
+  async relay({ logLevel, listen, address, hostname, coordination, ...settings }) {
     const log = createLogger({ level: logLevel });
-    const relay = await startRelay({
+    const options = {
       ...settings,
       listen: { host: listen.host ?? ANY_ADDRESS, port: listen.port },
       hostname: hostname ?? address ?? systemHostname(),
       addresses: address === undefined ? [] : [Ip.parse(address)],
       log,
-    });
-    const path = join(settings.stateDir, RELAY_MAP);
-    const map = { Regions: { [settings.regionId]: relay.derpMapRegion } };
-    await writeFileAtomic(path, `${JSON.stringify(map, undefined, 2)}\n`);
-    log.info("relay-map-written", { path });
+    };
+    if (coordination !== undefined) return await startBoth(options, coordination, log);
+    const relay = await startRelay(options);
+    await writeRelayMap(options, relay, log);
     return relay;
   },
-  async control({ logLevel, listen, derpMap, certFile, keyFile, ...settings }) {
-    return await startControl({
-      ...settings,
-      listen: { host: listen.host ?? ANY_ADDRESS, port: listen.port },
-      derpMap: await readRelayMap(derpMap ?? join(settings.stateDir, RELAY_MAP)),
-      certificate: certificateOf(certFile, keyFile),
-      log: createLogger({ level: logLevel }),
+  async control(settings) {
+    const log = createLogger({ level: settings.logLevel });
+    const control = await startControl({
+      ...controlOptions(settings, log),
+      derpMap: await readRelayMap(settings.derpMap ?? join(settings.stateDir, RELAY_MAP)),
     });
+    return await withJoinToken(settings, control, log);
   },
 };
+
+async function startBoth(relay: RelayOptions, settings: ControlSettings, log: Log): Promise<RunningRole> {
+  const { startSharedPort } = await import("./roles/shared-port.ts");
+  const both = await startSharedPort({
+    relay,
+    control: async (ownMap) => ({
+      ...controlOptions(settings, log),
+      derpMap: settings.derpMap === undefined ? ownMap : await readRelayMap(settings.derpMap),
+    }),
+  });
+  await writeRelayMap(relay, both.relay, log);
+  return await withJoinToken(settings, { certPin: both.control.certPin, close: () => both.close() }, log);
+}
+
+function controlOptions(settings: ControlSettings, log: Log): Omit<ControlRoleOptions, "derpMap"> {
+  const { stateDir, socket, hostname, domain, listen, certFile, keyFile } = settings;
+  return {
+    ...{ stateDir, socket, hostname, domain, log },
+    listen: { host: listen.host ?? ANY_ADDRESS, port: listen.port },
+    certificate: certificateOf(certFile, keyFile),
+    authKeyFile: authKeyFileOf(settings),
+  };
+}
+
+/** A join token holds an auth key, so there must be one. */
+function authKeyFileOf({
+  authKeyFile,
+  joinTokenFile,
+  joinToken,
+  stateDir,
+}: ControlSettings): string | undefined {
+  const needed = joinTokenFile !== undefined || joinToken !== undefined;
+  return authKeyFile ?? (needed ? join(stateDir, "auth-key") : undefined);
+}
+
+async function withJoinToken(
+  settings: ControlSettings,
+  running: RunningRole & { readonly certPin: string | undefined },
+  log: Log,
+): Promise<RunningRole> {
+  const { joinTokenFile, joinToken } = settings;
+  const authKeyFile = authKeyFileOf(settings);
+  if (authKeyFile === undefined || (joinTokenFile === undefined && joinToken === undefined)) return running;
+  const { publishJoinToken } = await import("./roles/join-token.ts");
+  const token = await publishJoinToken({
+    ...{ authKeyFile, certPin: running.certPin, log },
+    ...{ file: joinTokenFile, parameter: joinToken?.parameter },
+  });
+  return {
+    async close() {
+      token.close();
+      await running.close();
+    },
+  };
+}
+
+async function writeRelayMap(options: RelayOptions, relay: Relay, log: Log): Promise<void> {
+  const path = join(options.stateDir, RELAY_MAP);
+  const map = { Regions: { [options.regionId]: relay.derpMapRegion } };
+  await writeFileAtomic(path, `${JSON.stringify(map, undefined, 2)}\n`);
+  log.info("relay-map-written", { path });
+}
 
 /** Written by the relay, read by the coordination server of the same machine. */
 const RELAY_MAP = "derp-map.json";

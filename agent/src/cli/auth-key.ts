@@ -1,16 +1,30 @@
 /** Where an auth key comes from: never the command line itself, which every user of the machine may read. */
 import { fromUtf8 } from "../base/bytes.ts";
 import { UsageError } from "../base/errors.ts";
+import { readParameter, readSecret } from "../io/aws-secrets.ts";
 import type { SecretSource } from "../io/config.ts";
 import { readStateFile } from "../io/state-store.ts";
 import type { Stdio } from "./context.ts";
 
+/** What a device joins with. A join token of our server holds both, a plain auth key no pin. */
+export interface JoinKey {
+  readonly authKey: string | undefined;
+  /** "sha256-raw:…" */
+  readonly certPin: string | undefined;
+}
+
 /** @throws UsageError, OperationError; neither repeats the key */
-export async function readAuthKey(
+export async function readJoinKey(
   source: SecretSource | undefined,
   stdio: Pick<Stdio, "stdin">,
-): Promise<string | undefined> {
-  if (source === undefined) return undefined;
+): Promise<JoinKey> {
+  if (source === undefined) return { authKey: undefined, certPin: undefined };
+  const text = await readAuthKey(source, stdio);
+  const [, authKey, certPin] = /^([^#]+)#(sha256-raw:[0-9a-f]{64})$/.exec(text) ?? [];
+  return authKey === undefined ? { authKey: text, certPin: undefined } : { authKey, certPin };
+}
+
+async function readAuthKey(source: SecretSource, stdio: Pick<Stdio, "stdin">): Promise<string> {
   const key = (await textOf(source, stdio)).trim();
   if (!/^[\x21-\x7e]+$/.test(key)) {
     throw new UsageError(
@@ -33,6 +47,10 @@ async function textOf(source: SecretSource, stdio: Pick<Stdio, "stdin">): Promis
         `${source.path} is not there: give --auth-key file:PATH of a file`,
       );
     }
+    case "ssm":
+      return await readParameter(source.name);
+    case "secretsmanager":
+      return await readSecret(source.arn);
     case "stdin": {
       let text = "";
       for await (const chunk of stdio.stdin) text += typeof chunk === "string" ? chunk : fromUtf8(chunk);
@@ -47,6 +65,10 @@ function nameOf(source: SecretSource): string {
       return "SALLYPORT_AUTH_KEY";
     case "file":
       return source.path;
+    case "ssm":
+      return `the parameter ${source.name}`;
+    case "secretsmanager":
+      return `the secret ${source.arn}`;
     case "stdin":
       return "standard input";
   }

@@ -66,6 +66,8 @@ export interface RelaySettings {
   readonly certFile: string | undefined;
   readonly keyFile: string | undefined;
   readonly address: string | undefined;
+  /** The coordination server that shares the relay's TLS port. */
+  readonly coordination: ControlSettings | undefined;
 }
 
 export interface ControlSettings {
@@ -82,6 +84,9 @@ export interface ControlSettings {
   readonly keyFile: string | undefined;
   /** Where the first auth key is written. */
   readonly authKeyFile: string | undefined;
+  /** Where the join token is written. */
+  readonly joinTokenFile: string | undefined;
+  readonly joinToken: { readonly parameter: string } | undefined;
 }
 
 export function printLines(sink: Sink, lines: readonly string[]): void {

@@ -18,6 +18,8 @@ export function controlCommand(context: CommandContext): Command {
     .option("--cert-file <file>", "certificate chain (PEM; default a self-signed one)")
     .option("--key-file <file>", "private key of the certificate (PEM)")
     .option("--auth-key-file <file>", "write a first auth key here, once")
+    .option("--join-token-file <file>", "write an auth key and the certificate's pin here, to join with")
+    .option("--join-token <ssm:NAME>", "write them to a parameter of AWS Systems Manager, too")
     .option("--state-dir <directory>", `the network's state (default ${DEFAULT_STATE_DIR})`)
     .option("--socket <path>", `Unix socket for the commands (default ${DEFAULT_CONTROL_SOCKET})`)
     .option("--log-level <level>", "debug, info, warn or error (default info)")
@@ -32,7 +34,10 @@ export function controlCommand(context: CommandContext): Command {
 
 const DEFAULT_PORT = 443;
 
-async function readControlSettings(flags: FlagValues, context: CommandContext): Promise<ControlSettings> {
+export async function readControlSettings(
+  flags: FlagValues,
+  context: CommandContext,
+): Promise<ControlSettings> {
   const values = await settingsOf(controlSettings, flags, context, "control");
   return {
     ...values,

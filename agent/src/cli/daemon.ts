@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { daemonSettings, DEFAULT_SOCKET, DEFAULT_STATE_DIR } from "../io/config.ts";
-import { readAuthKey } from "./auth-key.ts";
+import { readJoinKey } from "./auth-key.ts";
 import type { CommandContext, DaemonSettings } from "./context.ts";
 import { configOption, type FlagValues, newCommand, settingsOf } from "./options.ts";
 import { runRole } from "./run-role.ts";
@@ -12,7 +12,7 @@ export function daemonCommand(context: CommandContext): Command {
     .option("--state-dir <directory>", `keys and state (default ${DEFAULT_STATE_DIR})`)
     .option("--socket <path>", `Unix socket for the commands (default ${DEFAULT_SOCKET})`)
     .option("--login-server <url>", "coordination server; with an auth key the tunnel comes up at once")
-    .option("--auth-key <source>", "read the auth key from - (standard input) or file:PATH")
+    .option("--auth-key <source>", "read the auth key from - (standard input), file:PATH or ssm:NAME")
     .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>")
     .option("--hostname <name>", "this node's name in the network")
     .option("--advertise-exit-node", "offer to carry the traffic of others")
@@ -31,6 +31,7 @@ const DEFAULT_TUN = "sallyport0";
 
 async function readDaemonSettings(flags: FlagValues, context: CommandContext): Promise<DaemonSettings> {
   const { authKey, ...values } = await settingsOf(daemonSettings, flags, context, "daemon");
+  const key = await readJoinKey(authKey, context.stdio);
   return {
     ...values,
     stateDir: values.stateDir ?? DEFAULT_STATE_DIR,
@@ -38,6 +39,7 @@ async function readDaemonSettings(flags: FlagValues, context: CommandContext): P
     logLevel: values.logLevel ?? "info",
     port: values.port ?? DEFAULT_PORT,
     tun: values.tun ?? DEFAULT_TUN,
-    authKey: await readAuthKey(authKey, context.stdio),
+    authKey: key.authKey,
+    certPin: values.certPin ?? key.certPin,
   };
 }

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { DEFAULT_STATE_DIR, relaySettings } from "../io/config.ts";
-import type { CommandContext, RelaySettings } from "./context.ts";
+import type { CommandContext, ControlSettings, RelaySettings } from "./context.ts";
+import { readControlSettings } from "./control.ts";
 import { configOption, type FlagValues, newCommand, settingsOf } from "./options.ts";
 import { runRole } from "./run-role.ts";
 
@@ -18,6 +19,10 @@ export function relayCommand(context: CommandContext): Command {
       "certificate chain (PEM; default a self-signed one, pinned in the relay map)",
     )
     .option("--key-file <file>", "private key of the certificate (PEM)")
+    .option(
+      "--coordination",
+      "be the coordination server on the same port, as the file's control section says",
+    )
     .option("--state-dir <directory>", `key and certificate (default ${DEFAULT_STATE_DIR})`)
     .option("--log-level <level>", "debug, info, warn or error (default info)")
     .addOption(configOption())
@@ -36,9 +41,10 @@ const DEFAULT_REGION = 900;
 const DEFAULT_CODE = "relay";
 
 async function readRelaySettings(flags: FlagValues, context: CommandContext): Promise<RelaySettings> {
-  const values = await settingsOf(relaySettings, flags, context, "relay");
+  const { coordination, ...values } = await settingsOf(relaySettings, flags, context, "relay");
   return {
     ...values,
+    coordination: coordination === true ? await sharedCoordination(flags, values, context) : undefined,
     stateDir: values.stateDir ?? DEFAULT_STATE_DIR,
     logLevel: values.logLevel ?? "info",
     listen: values.listen ?? { host: undefined, port: DEFAULT_PORT },
@@ -46,4 +52,15 @@ async function readRelaySettings(flags: FlagValues, context: CommandContext): Pr
     regionId: values.regionId ?? DEFAULT_REGION,
     regionCode: values.regionCode ?? DEFAULT_CODE,
   };
+}
+
+/** Its port and certificate are the relay's; so is what else both know by the same name, where it says nothing of its own. */
+async function sharedCoordination(
+  flags: FlagValues,
+  relay: { readonly stateDir: string | undefined; readonly hostname: string | undefined },
+  context: CommandContext,
+): Promise<ControlSettings> {
+  const { config, stateDir } = flags;
+  const settings = await readControlSettings({ config, stateDir: stateDir ?? relay.stateDir }, context);
+  return { ...settings, hostname: settings.hostname ?? relay.hostname };
 }

@@ -3,7 +3,7 @@ import { type Millis, seconds } from "../base/time.ts";
 import type { UpEvent } from "../health/local-backend.ts";
 import { commonSettings, daemonSettings, DEFAULT_SOCKET } from "../io/config.ts";
 import { LocalApiClient } from "../io/local-api-client.ts";
-import { readAuthKey } from "./auth-key.ts";
+import { readJoinKey } from "./auth-key.ts";
 import { type CommandContext, printLines } from "./context.ts";
 import {
   configOption,
@@ -18,7 +18,7 @@ import { authUrlLines } from "./up-text.ts";
 export function upCommand(context: CommandContext): Command {
   return newCommand("up", "bring the tunnel up; what is not given stays as it was")
     .option("--login-server <url>", "coordination server")
-    .option("--auth-key <source>", "read the auth key from - (standard input) or file:PATH")
+    .option("--auth-key <source>", "read the auth key from - (standard input), file:PATH or ssm:NAME")
     .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>")
     .option("--hostname <name>", "this node's name in the network")
     .option("--advertise-exit-node", "offer to carry the traffic of others")
@@ -46,7 +46,9 @@ const INTERRUPTED = 130;
 async function up(flags: FlagValues, timeoutMs: Millis, context: CommandContext): Promise<number> {
   const { interrupt, stderr } = context.stdio;
   const { socket, authKey, ...settings } = await settingsOf(upSettings, flags, context, "daemon");
-  const request = { ...settings, authKey: await readAuthKey(authKey, context.stdio), timeoutMs };
+  const key = await readJoinKey(authKey, context.stdio);
+  const certPin = settings.certPin ?? key.certPin;
+  const request = { ...settings, authKey: key.authKey, certPin, timeoutMs };
   const progress = new UpProgress(context);
   try {
     for await (const event of new LocalApiClient(socket ?? DEFAULT_SOCKET).up(request, interrupt)) {

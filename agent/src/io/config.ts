@@ -20,6 +20,10 @@ export interface Listen {
 export type SecretSource =
   | { readonly kind: "stdin" }
   | { readonly kind: "file"; readonly path: string }
+  /** The name of a parameter of AWS Systems Manager. */
+  | { readonly kind: "ssm"; readonly name: string }
+  /** The ARN of a secret of AWS Secrets Manager. */
+  | { readonly kind: "secretsmanager"; readonly arn: string }
   | { readonly kind: "literal"; readonly secret: string };
 
 const CERT_REMEDY = "a file with the certificate chain (PEM)";
@@ -52,7 +56,7 @@ export const daemonSettings = {
   advertiseExitNode: {
     flag: "--advertise-exit-node",
     variable: "SALLYPORT_ADVERTISE_EXIT_NODE",
-    schema: z.union([z.boolean(), z.enum(["true", "false"]).transform((value) => value === "true")]),
+    schema: flag(),
     remedy: "true or false",
   },
 } satisfies Settings;
@@ -84,6 +88,12 @@ export const relaySettings = {
     schema: z.union([z.ipv4(), z.ipv6()]),
     remedy: "the IP address by which clients reach this relay",
   },
+  coordination: {
+    flag: "--coordination",
+    variable: "SALLYPORT_RELAY_COORDINATION",
+    schema: flag(),
+    remedy: "true or false",
+  },
 } satisfies Settings;
 
 export const controlSettings = {
@@ -102,6 +112,16 @@ export const controlSettings = {
   hostname: serverName("SALLYPORT_CONTROL_HOSTNAME"),
   derpMap: text("--derp-map", "SALLYPORT_CONTROL_DERP_MAP", "a JSON file with the relay map"),
   authKeyFile: text("--auth-key-file", "SALLYPORT_CONTROL_AUTH_KEY_FILE", "a file for the first auth key"),
+  joinTokenFile: text("--join-token-file", "SALLYPORT_CONTROL_JOIN_TOKEN_FILE", "a file for the join token"),
+  joinToken: {
+    flag: "--join-token",
+    variable: "SALLYPORT_CONTROL_JOIN_TOKEN",
+    schema: z
+      .string()
+      .regex(/^ssm:\/?[\w.-]+(\/[\w.-]+)*$/)
+      .transform((value) => ({ parameter: value.slice("ssm:".length) })),
+    remedy: "ssm: and the name of a parameter of AWS Systems Manager",
+  },
   certFile: text("--cert-file", "SALLYPORT_CONTROL_CERT_FILE", CERT_REMEDY),
   keyFile: text("--key-file", "SALLYPORT_CONTROL_KEY_FILE", KEY_REMEDY),
   domain: {
@@ -185,6 +205,10 @@ function schemasOf<S extends Settings>(settings: S): Readonly<Record<keyof S & s
   return Object.fromEntries(schemas) as Record<keyof S & string, z.ZodOptional>;
 }
 
+function flag(): z.ZodType<boolean> {
+  return z.union([z.boolean(), z.enum(["true", "false"]).transform((value) => value === "true")]);
+}
+
 function text(flag: string, variable: string, remedy: string): Setting<string> {
   return { flag, variable, schema: z.string().min(1), remedy };
 }
@@ -242,10 +266,8 @@ function loginServer(): Setting<string> {
 function authKey(): Setting<SecretSource> {
   const elsewhere = z
     .string()
-    .regex(/^(-|file:.+)$/)
-    .transform((value): SecretSource => {
-      return value === "-" ? { kind: "stdin" } : { kind: "file", path: value.slice("file:".length) };
-    });
+    .regex(/^(-|file:.+|ssm:\/?[\w.-]+(\/[\w.-]+)*|secretsmanager:arn:[\w/+=.@:-]+)$/)
+    .transform(secretSource);
   const literal = z
     .string()
     .min(1)
@@ -255,7 +277,14 @@ function authKey(): Setting<SecretSource> {
     variable: "SALLYPORT_AUTH_KEY",
     schema: elsewhere,
     variableSchema: z.union([elsewhere, literal]),
-    remedy: "- for standard input or file:PATH, so that no list of processes shows the key",
+    remedy: "- for standard input, file:PATH or ssm:NAME, so that no list of processes shows the key",
     secret: true,
   };
+}
+
+function secretSource(value: string): SecretSource {
+  const rest = value.slice(value.indexOf(":") + 1);
+  if (value.startsWith("file:")) return { kind: "file", path: rest };
+  if (value.startsWith("ssm:")) return { kind: "ssm", name: rest };
+  return value === "-" ? { kind: "stdin" } : { kind: "secretsmanager", arn: rest };
 }

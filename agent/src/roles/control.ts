@@ -2,6 +2,7 @@
 import { createServer as createHttpServer } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import { join } from "node:path";
+import type { Ip } from "../base/address.ts";
 import { ParseError, OperationError, UsageError } from "../base/errors.ts";
 import { clampPrivateKey, formatPrivateKey, MachinePrivate, parsePrivateKey } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
@@ -21,6 +22,8 @@ import { readStateFile, writeFileAtomic } from "../io/state-store.ts";
 import { readCertificate, selfSignedCertificate, type TlsCertificate } from "../io/tls-certificate.ts";
 
 export interface ControlRoleOptions {
+  /** A TLS server that others serve, too, listen with and close; then `listen` and `certificate` are theirs. @default its own */
+  readonly shared?: SharedServer | undefined;
   readonly listen: { readonly host: string; readonly port: number };
   readonly stateDir: string;
   /** What clients call this server, for its certificate and URL. @default the address it listens on */
@@ -45,6 +48,13 @@ export interface ControlRoleOptions {
   readonly log: Log;
 }
 
+export interface SharedServer {
+  readonly server: HttpsServer;
+  readonly port: number;
+  /** "sha256-raw:…" */
+  readonly certPin: string;
+}
+
 export interface ControlRole {
   readonly url: string;
   /** "mkey:…" */
@@ -62,10 +72,12 @@ export async function startControl(options: ControlRoleOptions): Promise<Control
   const { log, stateDir } = options;
   const driver = await loadDriver(options);
   const noiseKey = await loadNoiseKey(join(stateDir, "control-key.json"));
-  const certificate = options.plainHttp === true ? undefined : await loadCertificate(options);
-  const server = certificate === undefined ? createHttpServer() : createTlsServer(certificate);
+  const { shared } = options;
+  const own = options.plainHttp === true || shared !== undefined ? undefined : await loadCertificate(options);
+  const server = shared?.server ?? (own === undefined ? createHttpServer() : createTlsServer(own));
+  const certPin = shared?.certPin ?? own?.pin;
   const attached = attachControl({
-    ...{ server, driver, noiseKey, log, shared: false },
+    ...{ server, driver, noiseKey, log, shared: shared !== undefined },
     ...{ suite: nodeSuite, random: systemRandom },
   });
   let [admin, listener]: [ControlAdmin | undefined, TcpListener | undefined] = [undefined, undefined];
@@ -77,21 +89,26 @@ export async function startControl(options: ControlRoleOptions): Promise<Control
   };
   try {
     if (options.authKeyFile !== undefined) await firstKeys(driver, options.authKeyFile);
-    listener = await listenTcp(server, options.listen.host, options.listen.port);
-    const bound = listener.address;
+    if (shared === undefined) listener = await listenTcp(server, options.listen.host, options.listen.port);
+    const bound = listener?.address;
+    const port = shared?.port ?? bound?.port ?? options.listen.port;
     if (options.socket !== undefined) admin = await serveControlAdmin({ path: options.socket, driver, log });
-    const host = options.hostname ?? (bound.ip.isV4 ? bound.ip.text : `[${bound.ip.text}]`);
-    const url = `${certificate === undefined ? "http" : "https"}://${host}:${bound.port}`;
-    if (certificate !== undefined) await writeFileAtomic(join(stateDir, "cert-pin"), `${certificate.pin}\n`);
-    log.info("control-listening", { url, publicKey: attached.publicKey.text, certPin: certificate?.pin });
+    const host = options.hostname ?? (bound === undefined ? "localhost" : hostOf(bound.ip));
+    const url = `${certPin === undefined ? "http" : "https"}://${host}:${port}`;
+    if (certPin !== undefined) await writeFileAtomic(join(stateDir, "cert-pin"), `${certPin}\n`);
+    log.info("control-listening", { url, publicKey: attached.publicKey.text, certPin });
     return {
-      ...{ url, publicKey: attached.publicKey.text, certPin: certificate?.pin, port: bound.port },
+      ...{ url, publicKey: attached.publicKey.text, certPin, port },
       ...{ coordination: driver.coordination, driver, close },
     };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+function hostOf(ip: Ip): string {
+  return ip.isV4 ? ip.text : `[${ip.text}]`;
 }
 
 const STATE_FILE = "control-state.json";

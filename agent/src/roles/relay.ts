@@ -57,6 +57,8 @@ export interface Relay {
   readonly serverKey: NodePublic;
   /** "sha256-raw:<hex>" of a self-signed certificate. */
   readonly certName: string | undefined;
+  /** The same of whatever certificate it has. */
+  readonly certPin: string;
   readonly region: DerpRegion;
   /** The same as it stands in a DERPMap. */
   readonly derpMapRegion: DerpRegionJson;
@@ -107,6 +109,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     stunAddress: stun === undefined ? undefined : new IpPort(address.ip, stun.port),
     serverKey: derp.publicKey,
     certName,
+    certPin: certificate.pin,
     region,
     derpMapRegion: derpRegionToJson(region),
     counters: derp.counters,
