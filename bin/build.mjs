@@ -39,12 +39,20 @@ async function build() {
   return made;
 }
 
-async function bundle({ entry, outfile }) {
+/** The agent's program alone, for any machine. */
+export async function bundleAgent() {
+  return await bundleText(AGENT);
+}
+
+async function bundle(part) {
+  writeWhole(part.outfile, await bundleText(part));
+  return part.outfile;
+}
+
+async function bundleText({ entry }) {
   const define =
     entry === AGENT.entry ? { SALLYPORT_DATAPLANE_PROGRAM: JSON.stringify(await workerProgram()) } : {};
-  const code = await compile({ entryPoints: [entry], format: "esm", banner: { js: BANNER }, define });
-  writeWhole(outfile, code);
-  return outfile;
+  return await compile({ entryPoints: [entry], format: "esm", banner: { js: BANNER }, define });
 }
 
 /** A worker that starts from a text is no module: it is told where the agent's bundle lies, to find koffi beside it. */

@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { S3BucketPublicAccessBlock } from "@cdktf/provider-aws/lib/s3-bucket-public-access-block/index.js";
 import { S3BucketServerSideEncryptionConfigurationA } from "@cdktf/provider-aws/lib/s3-bucket-server-side-encryption-configuration/index.js";
 import { S3Bucket } from "@cdktf/provider-aws/lib/s3-bucket/index.js";
@@ -108,9 +109,11 @@ export class AgentBundle extends Construct {
   }
 }
 
-/** Where `npm run bundle` puts it. */
+/** Where `npm run bundle` puts it: in Sallyport's own folder, from wherever the app runs. */
 export function defaultBundleFile(architecture: Architecture): string {
-  return `dist/bundle/sallyport-agent-linux-${architecture}.tar`;
+  return fileURLToPath(
+    new URL(`../dist/bundle/sallyport-agent-linux-${architecture}.tar`, import.meta.url),
+  );
 }
 
 const hashes = new Map<string, string>();

@@ -6,7 +6,7 @@ import { AutoscalingGroup } from "@cdktf/provider-aws/lib/autoscaling-group/inde
 import { Instance } from "@cdktf/provider-aws/lib/instance/index.js";
 import { LaunchTemplate } from "@cdktf/provider-aws/lib/launch-template/index.js";
 import { NetworkInterfaceAttachmentA } from "@cdktf/provider-aws/lib/network-interface-attachment/index.js";
-import { Fn, type ITerraformDependable, Token } from "cdktf";
+import { Fn, type ITerraformDependable, TerraformLocal, Token } from "cdktf";
 import { Construct } from "constructs";
 import { HEALTH_TAG_CHANGES } from "./health-tags.ts";
 import { type Architecture, checkArchitecture, machineImage, SMALLEST_INSTANCE } from "./machine-image.ts";
@@ -138,7 +138,8 @@ export class AgentInstance extends Construct {
           ebs: { encrypted: "true", volumeType: "gp3", volumeSize: DISK_GIB, deleteOnTermination: "true" },
         },
       ],
-      userData: Fn.base64encode(props.userData),
+      // A local value, since a function's argument can hold neither quotes nor lines.
+      userData: Fn.base64encode(new TerraformLocal(this, "UserData", props.userData).asString),
       ...(props.instanceProfileName === undefined
         ? {}
         : { iamInstanceProfile: { name: props.instanceProfileName } }),

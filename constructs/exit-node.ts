@@ -128,6 +128,8 @@ export class ExitNode extends Construct {
   readonly egressPublicIps: readonly string[];
   readonly port: number;
   readonly firewall: TunnelFirewall;
+  /** Of the interface that exit traffic leaves by: what rules of yours let in for devices behind the node. */
+  readonly egressSecurityGroupId: string;
   readonly ingress: DirectIngress;
   readonly identity: CellIdentity | undefined;
   readonly role: AgentRole | undefined;
@@ -153,6 +155,7 @@ export class ExitNode extends Construct {
       : undefined;
     const group = props.selfHealing === true ? groupSettings(this) : undefined;
     this.role = this.#role(props, group);
+    this.egressSecurityGroupId = shape.isSplit ? this.#egressGroup(props) : this.firewall.securityGroupId;
     const machine = new AgentInstance(this, "Machine", {
       ...given({
         architecture: props.architecture,
@@ -162,7 +165,7 @@ export class ExitNode extends Construct {
       }),
       owner: "ExitNode",
       subnetId: egress.subnetId,
-      securityGroupId: shape.isSplit ? this.#egressGroup(props) : this.firewall.securityGroupId,
+      securityGroupId: this.egressSecurityGroupId,
       publicAddress: !shape.isSplit,
       userData: renderAgentUserData(this.#told(props, group)),
       instanceProfileName: this.role?.instanceProfileName,

@@ -40,10 +40,12 @@ export async function synthesizeStack(
   const out = join(root, "dist/stacks", Object.keys(config).join("-") || "as-configured");
   mkdirSync(dirname(out), { recursive: true });
   const app = ["--import", "tsx", join(root, "stacks/main.ts")];
+  // The lab's instances run the agent from dist/, so the archive that real ones fetch need not be made.
+  const agent = { file: join(root, "dist/agent/sallyport.mjs") };
   const env = {
     ...process.env,
     CDKTF_OUTDIR: out,
-    CDKTF_CONTEXT_JSON: JSON.stringify({ sallyport: config }),
+    CDKTF_CONTEXT_JSON: JSON.stringify({ sallyport: { agent, ...config } }),
   };
   await run(process.execPath, app, { cwd: root, env, timeoutMs: SYNTHESIS_TIMEOUT_MS }).catch(
     (cause: unknown) => {

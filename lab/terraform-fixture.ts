@@ -11,6 +11,9 @@ const ACCOUNT = "123456789012";
 /** RFC 3849. Amazon gives a /56. */
 const VPC_IPV6 = "2001:db8:1000::/56";
 
+/** RFC 2544; the lab gives its one instance this public address, whichever kind the stack asks for. */
+const ELASTIC_IP = "198.18.10.10";
+
 export function computedAttribute(
   resource: Resource,
   key: string,
@@ -27,6 +30,10 @@ export function computedAttribute(
       return resource.written["tags"] === undefined ? {} : written("tags");
     case "ipv6_cidr_block":
       return resource.type === "aws_vpc" ? VPC_IPV6 : undefined;
+    case "public_ip":
+      return resource.type === "aws_eip" ? ELASTIC_IP : undefined;
+    case "availability_zone":
+      return `${REGION}a`;
     case "bucket":
     case "key":
     case "etag":

@@ -1,37 +1,67 @@
-import { AwsProvider } from "@cdktf/provider-aws/lib/provider/index.js";
-import { TerraformOutput, TerraformStack } from "cdktf";
+import { TerraformStack } from "cdktf";
 import type { Construct } from "constructs";
 import { ExitNode } from "../constructs/exit-node.ts";
-import { TunnelNetwork } from "../constructs/tunnel-network.ts";
-import type { StackConfig } from "./config.ts";
+import { given } from "../constructs/given.ts";
+import { derpMap } from "../constructs/relay-region.ts";
+import {
+  authKeyFor,
+  bundleFor,
+  joinCommand,
+  joinParameter,
+  networkFor,
+  output,
+  prepare,
+  relayRegionFor,
+  type StackProps,
+} from "./parts.ts";
 
-export interface ExitNodeStackProps extends Omit<StackConfig, "regions"> {
-  readonly region: string;
-}
-
-/** One exit node in one region, with a network of its own. */
+/**
+ * One exit node in one region. Without a login server it is a network of its own: the node is its relay and its coordination
+ * server, too, and leaves what devices join with in a parameter.
+ */
 export class ExitNodeStack extends TerraformStack {
-  constructor(scope: Construct, id: string, props: ExitNodeStackProps) {
+  constructor(scope: Construct, id: string, props: StackProps) {
     super(scope, id);
-    const { region, ...node } = props;
-    new AwsProvider(this, "aws", { region });
-    const network = new TunnelNetwork(this, "network");
-    const exitNode = new ExitNode(this, "exit-node", { network, ...given(node) });
-    new TerraformOutput(this, "ingressPublicIp", {
-      value: exitNode.publicIp,
-      description: "The public IPv4 address that peers reach the tunnel on",
+    prepare(this, id, props);
+    const { loginServer, region } = props;
+    const join = loginServer === undefined ? joinParameter(this, id) : undefined;
+    const node = new ExitNode(this, "exit-node", {
+      network: networkFor(this, props),
+      port: props.port,
+      openTunnelPort: props.openTunnelPort,
+      egress: props.egress,
+      exitTraffic: props.exitTraffic,
+      architecture: props.architecture,
+      selfHealing: props.selfHealing,
+      sessionManager: props.sessionManager,
+      ...given({
+        address: props.address,
+        natGatewayId: props.natGatewayId,
+        instanceType: props.instanceType,
+        machineImageId: props.machineImageId,
+        hostname: props.hostname,
+        loginServer,
+        bundle: bundleFor(this, props),
+        authKey: authKeyFor(this, props),
+      }),
+      ...(join === undefined
+        ? {}
+        : {
+            relay: relayRegionFor(props),
+            coordination: { joinParameterName: join.name, ...given({ domain: props.domain }) },
+          }),
     });
-    new TerraformOutput(this, "tunnelPort", { value: exitNode.port, description: "Its UDP port" });
-    new TerraformOutput(this, "healthTagFilter", {
-      value: exitNode.healthTagFilter,
-      description: "For aws ec2 describe-instances --filters",
-    });
+    output(this, "ingressPublicIp", "The public IPv4 address that peers reach the tunnel on", node.publicIp);
+    output(this, "egressPublicIps", "The addresses that exit traffic leaves by", node.egressPublicIps);
+    output(this, "tunnelPort", "Its UDP port", node.port);
+    output(this, "healthTagFilter", "For aws ec2 describe-instances --filters", node.healthTagFilter);
+    if (node.derpMapRegion === undefined || join === undefined) return;
+    output(this, "derpMap", "The relay map of its network", JSON.stringify(derpMap([node.derpMapRegion])));
+    output(
+      this,
+      "join",
+      "Run it where the device is to join",
+      joinCommand(region, join.name, `https://${node.publicIp ?? ""}`),
+    );
   }
-}
-
-type Given<T> = { [K in keyof T]: Exclude<T[K], undefined> };
-
-/** Optional props are left out rather than passed as undefined. */
-function given<T extends object>(props: T): Given<T> {
-  return Object.fromEntries(Object.entries(props).filter(([, value]) => value !== undefined)) as Given<T>;
 }

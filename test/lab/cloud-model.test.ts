@@ -1,7 +1,7 @@
 import { readCloud } from "../../lab/cloud-model.ts";
 import { readNodeSettings } from "../../lab/node-settings.ts";
 import { TerraformDocument } from "../../lab/terraform.ts";
-import { exitNodeCloud, synthesize } from "./stack.ts";
+import { exitNodeCloud, synthesize, synthesizeWhole } from "./stack.ts";
 
 const cloud = exitNodeCloud();
 const [node] = cloud.instances;
@@ -26,17 +26,19 @@ test("with the port closed in the stack no rule lets anything in", () => {
   expect(exitNodeCloud({ openTunnelPort: false }).instances[0]?.ingress).toEqual([]);
 });
 
+const loginServer = "https://control.example.com";
+
 test("the agent's port and name come from the stack", () => {
   const [custom] = exitNodeCloud({ port: 50000, hostname: "tor" }).instances;
   expect(custom && readNodeSettings(custom)).toEqual({
     hostname: "tor",
     port: 50000,
-    config: { port: 50000, hostname: "tor", advertiseExitNode: true },
+    config: { port: 50000, loginServer, hostname: "tor", advertiseExitNode: true },
   });
   expect(node && readNodeSettings(node)).toEqual({
     hostname: "exit-node",
     port: 41641,
-    config: { port: 41641, advertiseExitNode: true },
+    config: { port: 41641, loginServer, advertiseExitNode: true },
   });
 });
 
@@ -46,6 +48,16 @@ test.each([
   ["cat > /etc/sallyport/agent.json <<'X'\n{\"port\":0}\nX\n", /port is not 1 to 65535/],
 ])("user data %j is refused", (userData, message) => {
   expect(() => node && readNodeSettings({ ...node, userData })).toThrow(message);
+});
+
+test("the whole stack is read, and told that it is relay and coordination server at its address", () => {
+  const model = readCloud(TerraformDocument.read(synthesizeWhole()));
+  const [whole] = model.instances;
+  expect(model.notModelled).toContainEqual(expect.stringMatching(/^aws_eip\./));
+  expect(whole && readNodeSettings(whole).config).toMatchObject({
+    relay: { address: "198.18.10.10", coordination: true },
+    control: { hostname: "198.18.10.10" },
+  });
 });
 
 test("what the lab doesn't rebuild is listed, and may be referred to", () => {

@@ -4,13 +4,27 @@ import { TerraformDocument } from "../../lab/terraform.ts";
 import { parseConfig } from "../../stacks/config.ts";
 import { ExitNodeStack } from "../../stacks/exit-node-stack.ts";
 
+/** A node that joins a network of others, from an image that has the agent: the network and the instance, and nothing else. */
+const BARE = {
+  agent: "image",
+  machineImageId: "ami-0123456789abcdef0",
+  loginServer: "https://control.example.com",
+};
+
 /** The exit-node stack's Terraform JSON, as `cdktf synth` writes it, with some fields of the configuration set. */
 export function synthesize(config: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
-  const { regions, ...node } = parseConfig([{ name: "test", content: config }]);
-  const stack = new ExitNodeStack(new App(), "exit-node-stack", {
-    region: regions[0] ?? "us-east-1",
-    ...node,
-  });
+  return synthesizeAsConfigured({ ...BARE, ...config });
+}
+
+/** As above, and all that the stack brings where nothing is configured. */
+export function synthesizeWhole(): Record<string, unknown> {
+  return synthesizeAsConfigured({ agent: { file: __filename } });
+}
+
+function synthesizeAsConfigured(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const parsed = parseConfig([{ name: "test", content: config }]);
+  const place = { region: parsed.regions[0] ?? "us-east-1", index: 0 };
+  const stack = new ExitNodeStack(new App(), "exit-node-stack", { ...parsed, ...place });
   return JSON.parse(Testing.synth(stack)) as Record<string, unknown>;
 }
 

@@ -15,9 +15,13 @@ export interface Run {
 export interface AppOptions {
   /** The content of sallyport.config.json. */
   readonly config?: string;
-  readonly context?: unknown;
+  /** The context "sallyport". */
+  readonly context?: Readonly<Record<string, unknown>>;
   readonly env?: Readonly<Record<string, string>>;
 }
+
+/** Any file can be an archive: only its hash matters until an instance fetches it. */
+const agent = { file: __filename };
 
 /** Runs the app as cdktf does, in `folder`, and reads what it wrote. */
 export function runApp(main: string, folder: string, options: AppOptions = {}): Run {
@@ -28,7 +32,7 @@ export function runApp(main: string, folder: string, options: AppOptions = {}): 
     env: {
       PATH: process.env["PATH"] ?? "",
       CDKTF_OUTDIR: join(folder, "cdktf.out"),
-      ...(options.context === undefined ? {} : { CDKTF_CONTEXT_JSON: JSON.stringify(options.context) }),
+      CDKTF_CONTEXT_JSON: JSON.stringify({ sallyport: { agent, ...options.context } }),
       ...options.env,
     },
   });

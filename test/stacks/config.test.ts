@@ -10,6 +10,11 @@ test("nothing configured is a whole configuration, with the constructs' own defa
     port: DEFAULT_TUNNEL_PORT,
     openTunnelPort: true,
     architecture: "arm64",
+    stacks: ["exit-node-stack"],
+    egress: "direct",
+    exitTraffic: "any",
+    selfHealing: false,
+    sessionManager: false,
   });
 });
 
@@ -27,7 +32,7 @@ test("all that is wrong in all sources is said at once", () => {
   for (const line of [
     'sallyport.config.json: regions.0: "mars" is not a region of AWS',
     "sallyport.config.json: port: give a whole number from 1 to 65535",
-    "sallyport.config.json: sshKey: no such field; there are regions, port,",
+    "sallyport.config.json: sshKey: no such field; there are stacks, regions, port,",
     'context sallyport: architecture: give "arm64" or "x86_64"',
     'context sallyport: loginServer: give an address such as "https://control.example.com"',
   ]) {

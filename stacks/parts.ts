@@ -1,0 +1,94 @@
+/** What the stacks have in common: provider, backend, network, agent, outputs. */
+import { AwsProvider } from "@cdktf/provider-aws/lib/provider/index.js";
+import { SsmParameter } from "@cdktf/provider-aws/lib/ssm-parameter/index.js";
+import { LocalBackend, S3Backend, TerraformOutput, type TerraformStack } from "cdktf";
+import type { Construct } from "constructs";
+import { AgentBundle } from "../constructs/agent-bundle.ts";
+import { AuthKey } from "../constructs/auth-key.ts";
+import { ALL_CHECKS } from "../constructs/checks/all.ts";
+import { TUNNEL_PORT_OPEN } from "../constructs/checks/tunnel-port-open.ts";
+import { addChecks } from "../constructs/checks/check.ts";
+import { given } from "../constructs/given.ts";
+import { type NodePlacement, TunnelNetwork } from "../constructs/tunnel-network.ts";
+import type { StackConfig } from "./config.ts";
+
+export interface StackProps extends StackConfig {
+  readonly region: string;
+  /** How many stacks of its kind there are before it: relays count their regions by it. */
+  readonly index: number;
+}
+
+/** What every stack begins with: who is asked, where the state lies, what is checked. */
+export function prepare(stack: TerraformStack, id: string, props: StackProps): void {
+  const { region, backend } = props;
+  new AwsProvider(stack, "aws", { region });
+  if (backend?.kind === "s3") {
+    const { bucket, prefix } = backend;
+    const key = `${prefix}/${id}.tfstate`;
+    new S3Backend(stack, { bucket, key, region: backend.region, encrypt: true });
+    // A lock file beside the state, since Terraform 1.10; the bindings only know the older table.
+    stack.addOverride("terraform.backend.s3.use_lockfile", true);
+  }
+  if (backend?.kind === "local") new LocalBackend(stack, { path: `terraform.${id}.tfstate` });
+  addChecks(
+    stack,
+    // A closed port is asked for in order to see what happens.
+    props.openTunnelPort ? ALL_CHECKS : ALL_CHECKS.filter((check) => check !== TUNNEL_PORT_OPEN),
+  );
+}
+
+export function networkFor(scope: Construct, props: StackProps): NodePlacement {
+  if (props.network !== undefined) return given(props.network) as NodePlacement;
+  return new TunnelNetwork(scope, "network", {
+    ...given({ cidrBlock: props.cidrBlock }),
+    privateSubnet: props.egress !== "direct",
+  });
+}
+
+/** Undefined where it is on the image. */
+export function bundleFor(scope: Construct, { agent, architecture }: StackProps): AgentBundle | undefined {
+  if (agent === "image") return undefined;
+  return new AgentBundle(scope, "agent", { architecture, ...agent });
+}
+
+export function authKeyFor(scope: Construct, props: StackProps): AuthKey | undefined {
+  const { authKeyParameter: parameterName, authKeySecretArn: secretArn } = props;
+  if (parameterName === undefined && secretArn === undefined) return undefined;
+  return new AuthKey(scope, "auth-key", given({ parameterName, secretArn }));
+}
+
+/**
+ * The parameter for the join token. Terraform owns it, so that destroy removes it, and never knows its value: it writes a
+ * word of its own, once, and the node overwrites that.
+ */
+export function joinParameter(scope: Construct, stackId: string): { readonly name: string } {
+  const name = `/sallyport/${stackId}/join`;
+  new SsmParameter(scope, "join-token", {
+    name,
+    type: "SecureString",
+    description: "Sallyport: joins a device to the network of this stack",
+    valueWo: "pending",
+    valueWoVersion: 1,
+  });
+  return { name };
+}
+
+/** The line that a person runs on a device. */
+export function joinCommand(region: string, parameterName: string, loginServer: string): string {
+  const read = `aws ssm get-parameter --region ${region} --name ${parameterName} --with-decryption --query Parameter.Value --output text`;
+  return `${read} | sallyport up --login-server ${loginServer} --auth-key -`;
+}
+
+export function output(stack: TerraformStack, name: string, description: string, value: unknown): void {
+  if (value !== undefined) new TerraformOutput(stack, name, { value, description });
+}
+
+/** Relays of one network need numbers and names of their own. */
+export function relayRegionFor({ relay = {}, index, region }: StackProps) {
+  const { regionId = 900, regionCode } = relay;
+  return {
+    ...given(relay),
+    regionId: regionId + index,
+    regionCode: regionCode === undefined ? region : index === 0 ? regionCode : `${regionCode}-${index + 1}`,
+  };
+}
