@@ -111,9 +111,7 @@ export class AgentBundle extends Construct {
 
 /** Where `npm run bundle` puts it: in Sallyport's own folder, from wherever the app runs. */
 export function defaultBundleFile(architecture: Architecture): string {
-  return fileURLToPath(
-    new URL(`../dist/bundle/sallyport-agent-linux-${architecture}.tar`, import.meta.url),
-  );
+  return fileURLToPath(new URL(`../dist/bundle/sallyport-agent-linux-${architecture}.tar`, import.meta.url));
 }
 
 const hashes = new Map<string, string>();

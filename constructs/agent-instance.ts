@@ -96,7 +96,12 @@ export class AgentInstance extends Construct {
       sourceDestCheck: true,
       ebsOptimized: true,
       metadataOptions: METADATA,
-      rootBlockDevice: { encrypted: true, volumeType: "gp3", deleteOnTermination: true },
+      rootBlockDevice: {
+        encrypted: true,
+        volumeType: "gp3",
+        volumeSize: DISK_GIB,
+        deleteOnTermination: true,
+      },
       userData: props.userData,
       userDataReplaceOnChange: true,
       ...(props.instanceProfileName === undefined ? {} : { iamInstanceProfile: props.instanceProfileName }),
@@ -143,10 +148,6 @@ export class AgentInstance extends Construct {
       ...(props.instanceProfileName === undefined
         ? {}
         : { iamInstanceProfile: { name: props.instanceProfileName } }),
-      tagSpecifications: ["instance", "volume"].map((resourceType) => ({
-        resourceType,
-        tags: this.#tags(props),
-      })),
       tags: { Name: this.node.path },
     });
   }

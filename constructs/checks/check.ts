@@ -48,7 +48,8 @@ function withUserData(
   locals: Readonly<Record<string, unknown>>,
 ): Readonly<Record<string, unknown>> {
   const text = attributes["user_data"];
-  const [, name = ""] = /^\$\{base64encode\(local\.([\w-]+)\)\}$/.exec(typeof text === "string" ? text : "") ?? [];
+  const [, name = ""] =
+    /^\$\{base64encode\(local\.([\w-]+)\)\}$/.exec(typeof text === "string" ? text : "") ?? [];
   return name === "" ? attributes : { ...attributes, user_data: locals[name] };
 }
 

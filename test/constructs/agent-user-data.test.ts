@@ -45,11 +45,30 @@ test("the agent looks for its configuration there, and knows every key in it", (
   expect(AGENT_CONFIG_PATH).toBe(DEFAULT_CONFIG_PATH);
   const everyProp: Required<AgentUserDataProps> = {
     port: 41642,
+    tunnel: true,
     loginServer: "https://198.51.100.10",
     hostname: "exit-1",
     advertiseExitNode: true,
+    authKeySource: "ssm:/a/key",
+    bundle: { url: "https://example.com/a.tar", sha256: "0".repeat(64) },
+    relay: {
+      ...{ address: "198.51.100.7", hostname: "relay.example.com" },
+      ...{ regionId: 900, regionCode: "fra", regionName: "Frankfurt" },
+    },
+    coordination: {
+      ...{ hostname: "198.51.100.7", domain: "mesh.example", joinParameterName: "/a/join" },
+      derpMap: "{}",
+    },
+    identityVolumeId: "vol-1",
+    cell: { autoScalingGroup: "g", launchHook: "l", terminateHook: "t" },
   };
-  expect(agentConfigSchema.parse(agentConfig(everyProp))).toEqual(everyProp);
+  const config = agentConfig(everyProp);
+  expect(agentConfigSchema.safeParse(config)).toMatchObject({ success: true });
+  expect(config).toMatchObject({
+    port: 41642,
+    relay: { coordination: true },
+    control: { domain: "mesh.example" },
+  });
 });
 
 test("the agent that is on the image is started", () => {

@@ -1,0 +1,130 @@
+import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { HEALTH_TAG_KEYS } from "../../constructs/health-tags.ts";
+import { requires } from "../skip.ts";
+import { findProviderMirror } from "../stacks/provider-mirror.ts";
+import { type Change, Cloud } from "./cloud.ts";
+import { PYTHON_NEEDS, pythonTools } from "./python.ts";
+
+/**
+ * What moto tells otherwise than AWS, so that Terraform wants to change it for ever.
+ * - The groups of an instance that was launched with an explicit public address are those of its interface.
+ * - It keeps no longest lifetime of a group's instances, and no interfaces of a launch template's newest version.
+ */
+const EMULATOR_GAPS: readonly { readonly type: string; readonly attributes: readonly string[] }[] = [
+  { type: "aws_instance", attributes: ["vpc_security_group_ids"] },
+  { type: "aws_autoscaling_group", attributes: ["max_instance_lifetime"] },
+];
+
+const hasTerraform = spawnSync("terraform", ["version"]).status === 0;
+const mirror = findProviderMirror();
+const terraformReady = hasTerraform && mirror !== undefined;
+const bin = terraformReady ? pythonTools() : undefined;
+const withTerraform = requires(
+  "terraform-provider-aws",
+  terraformReady,
+  "Terraform and a filesystem mirror with its AWS provider are needed: name it in TF_CLI_CONFIG_FILE",
+);
+const test = terraformReady ? requires("moto", bin !== undefined, PYTHON_NEEDS) : withTerraform;
+
+const STACK = "exit-node-stack";
+const MAIN = "stacks/main.ts";
+
+let cloud: Cloud;
+beforeEach(async () => {
+  if (bin !== undefined) cloud = await Cloud.start(bin);
+});
+afterEach(() => cloud?.stop());
+
+/** Two agents that differ. */
+function agents(): readonly [string, string] {
+  const files = ["one", "two"].map((name) => join(cloud.folder, name));
+  for (const file of files) writeFileSync(file, file);
+  return [files[0] ?? "", files[1] ?? ""];
+}
+
+test("the single node: deployed, nothing left to do, tags survive, a new agent is a new instance, destroyed", async () => {
+  const [one, two] = agents();
+  cloud.synthesize(MAIN, { agent: { file: one } });
+  expect(cloud.deploy(STACK)).toMatchObject({ status: 0 });
+  expect(beyondGaps(cloud.plan(STACK))).toEqual([]);
+
+  await writeHealthTags();
+  expect(cloud.deploy(STACK)).toMatchObject({ status: 0 });
+  expect(await healthTags()).toEqual(HEALTH_TAG_KEYS.map((key) => `${key}=from the agent`).sort());
+  expect(cloud.state(STACK)).not.toContain("pending");
+
+  cloud.resynthesize(MAIN, { agent: { file: two } });
+  const replaced = cloud.plan(STACK).filter(({ actions }) => actions.join() === "delete,create");
+  expect(replaced.map(({ address }) => address.split(".")[0]).sort()).toEqual([
+    "aws_eip_association",
+    "aws_instance",
+    "aws_s3_object",
+    "aws_volume_attachment",
+  ]);
+
+  expect(cloud.destroy(STACK)).toMatchObject({ status: 0 });
+  expect(cloud.resources(STACK)).toEqual([]);
+  expect(await ec2("DescribeInstances")).not.toMatch(/<name>(running|pending|stopped)<\/name>/);
+  expect(await ec2("DescribeAddresses")).not.toContain("<publicIp>");
+}, 900_000);
+
+test("the self-healing node: deployed, nothing left to do, a new agent is a new template and a refresh", async () => {
+  const [one, two] = agents();
+  const config = { egress: "nat-gateway", selfHealing: true };
+  cloud.synthesize(MAIN, { ...config, agent: { file: one } });
+  expect(cloud.deploy(STACK)).toMatchObject({ status: 0 });
+  expect(beyondGaps(cloud.plan(STACK))).toEqual([]);
+  cloud.resynthesize(MAIN, { ...config, agent: { file: two } });
+  const changes = cloud.plan(STACK);
+  const template = changes.find(({ address }) => address.startsWith("aws_launch_template."));
+  expect(template).toMatchObject({ actions: ["update"], attributes: expect.arrayContaining(["user_data"]) });
+  const group = changes.find(({ address }) => address.startsWith("aws_autoscaling_group."));
+  expect(group?.actions).toEqual(["update"]);
+  expect(cloud.state(STACK)).toContain('"instance_refresh"');
+  await Promise.resolve();
+}, 900_000);
+
+test("the multi-region example is deployed whole", async () => {
+  cloud.synthesize("examples/multi-region/main.ts");
+  expect(cloud.deploy("*")).toMatchObject({ status: 0 });
+  for (const stack of cloud.stacks) expect(beyondGaps(cloud.plan(stack))).toEqual([]);
+  await Promise.resolve();
+}, 1_800_000);
+
+function beyondGaps(changes: readonly Change[]): readonly Change[] {
+  return changes.filter(
+    ({ address, actions, attributes }) =>
+      !EMULATOR_GAPS.some(
+        (gap) =>
+          actions.join() === "update" &&
+          address.startsWith(`${gap.type}.`) &&
+          attributes.every((attribute) => gap.attributes.includes(attribute)),
+      ),
+  );
+}
+
+/** EC2's own form of requests; moto checks no signature. */
+async function ec2(action: string, params: Readonly<Record<string, string>> = {}): Promise<string> {
+  const body = new URLSearchParams({ Action: action, Version: "2016-11-15", ...params });
+  const credential = "Credential=test/20260101/us-east-1/ec2/aws4_request";
+  const headers = { authorization: `AWS4-HMAC-SHA256 ${credential}, SignedHeaders=host, Signature=0` };
+  return await (await fetch(cloud.endpoint, { method: "POST", body, headers })).text();
+}
+
+async function writeHealthTags(): Promise<void> {
+  const [, id = ""] = /<instanceId>(i-[0-9a-f]+)</.exec(await ec2("DescribeInstances")) ?? [];
+  const tags = HEALTH_TAG_KEYS.flatMap((key, i) => [
+    [`Tag.${i + 1}.Key`, key],
+    [`Tag.${i + 1}.Value`, "from the agent"],
+  ]);
+  await ec2("CreateTags", { "ResourceId.1": id, ...Object.fromEntries(tags) });
+}
+
+async function healthTags(): Promise<readonly string[]> {
+  const tags = [
+    ...(await ec2("DescribeInstances")).matchAll(/<key>(sallyport:\w+)<\/key>\s*<value>([^<]*)</g),
+  ];
+  return tags.map(([, key = "", value = ""]) => `${key}=${value}`).sort();
+}
