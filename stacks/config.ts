@@ -220,3 +220,13 @@ function describe(issue: z.core.$ZodIssue, source: string): readonly string[] {
 function shown(input: unknown): string {
   return typeof input === "string" ? `"${input}"` : String(input);
 }
+
+/** For editors: the fields as a JSON schema, all of them optional. */
+export function configJsonSchema(): object {
+  const schema = z.toJSONSchema(fields, { io: "input" });
+  return {
+    ...schema,
+    title: "sallyport.config.json",
+    properties: { $schema: { type: "string" }, ...schema.properties },
+  };
+}
