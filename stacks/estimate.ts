@@ -49,7 +49,8 @@ function publicAddresses(resources: readonly CheckedResource[]): number {
   const elastic = resources.filter(({ type }) => type === "aws_eip").length;
   const replaced = resources
     .filter(({ type }) => type === "aws_eip_association")
-    .map(({ attributes }) => String(attributes["instance_id"] ?? ""));
+    .map(({ attributes }) => attributes["instance_id"])
+    .filter((id) => typeof id === "string");
   const dynamic = resources.filter(({ type, address, attributes }) => {
     if (type === "aws_launch_template") {
       return list(attributes["network_interfaces"]).some(

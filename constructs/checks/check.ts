@@ -3,7 +3,7 @@
  * is going to be deployed, and says in one sentence what is wrong and what to do. A rule is left out by leaving it out of
  * the list.
  */
-import { TerraformStack } from "cdktf";
+import type { TerraformStack } from "cdktf";
 
 /** A resource as Terraform will read it. */
 export interface CheckedResource {

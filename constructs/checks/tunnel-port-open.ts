@@ -5,7 +5,7 @@ export const TUNNEL_PORT_OPEN: Check = {
   id: "tunnel-port-open",
   find: (resources) =>
     machines(resources).flatMap((machine) => {
-      const port = portOf(String(machine.attributes["user_data"] ?? ""));
+      const port = portOf(machine.attributes["user_data"]);
       if (port === undefined || isOpen(port, groupsOf(machine, resources), resources)) return [];
       return [
         `${machine.address} has its tunnel on udp/${port} and no rule lets that in: set openTunnelPort, or expect every connection to be relayed`,
@@ -13,7 +13,8 @@ export const TUNNEL_PORT_OPEN: Check = {
     }),
 };
 
-function portOf(userData: string): number | undefined {
+function portOf(userData: unknown): number | undefined {
+  if (typeof userData !== "string") return undefined;
   const [, port] = /agent\.json <<[^{]*\{\s*"port": (\d+)/.exec(userData) ?? [];
   return port === undefined ? undefined : Number(port);
 }

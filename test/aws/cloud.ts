@@ -134,7 +134,8 @@ export class Cloud {
 
   #pointed(text: string): unknown {
     const json = JSON.parse(text) as Record<string, Record<string, unknown>>;
-    const [provider] = json["provider"]?.["aws"] as [Record<string, unknown>];
+    const { provider: providers } = JSON.parse(text) as { provider: { aws: [Record<string, unknown>] } };
+    const [provider] = providers.aws;
     const endpoints = [Object.fromEntries(SERVICES.map((service) => [service, this.endpoint]))];
     return {
       ...json,

@@ -3,8 +3,9 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { requires } from "../skip.ts";
-import { runApp } from "./app.ts";
-import { findProviderMirror } from "./provider-mirror.ts";
+import { runApp } from "../stacks/app.ts";
+import { APPS } from "../stacks/apps.ts";
+import { findProviderMirror } from "../stacks/provider-mirror.ts";
 
 const terraform = (args: readonly string[], cwd: string) =>
   spawnSync("terraform", args, {
@@ -42,36 +43,20 @@ function initialize(): void {
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
 }
 
-withTerraform.each([
-  { what: "exit-node-stack", main: "stacks/main.ts", config: "{}" },
-  {
-    what: "exit-node-stack with every field set",
-    main: "stacks/main.ts",
-    config: JSON.stringify({
-      regions: ["eu-west-1"],
-      port: 41700,
-      openTunnelPort: false,
-      architecture: "x86_64",
-      instanceType: "t3.small",
-      machineImageId: "ami-0123456789abcdef0",
-      loginServer: "https://control.example.com",
-      hostname: "exit-1",
-    }),
-  },
-  { what: "the example one-exit-node", main: "examples/one-exit-node/main.ts", config: "{}" },
-])(
+withTerraform.each(APPS)(
   "Terraform and the AWS provider accept $what",
-  ({ what, main, config }) => {
+  ({ main, config = {} }) => {
     const appFolder = mkdtempSync(join(folder, "app-"));
-    const { stacks } = runApp(main, appFolder, { config });
-    const [stack, ...others] = Object.values(stacks);
-    if (stack === undefined || others.length > 0) throw new Error(`${what} did not give one stack`);
-    writeFileSync(join(work, "cdk.tf.json"), JSON.stringify(withProvider(stack.json, mirror?.version)));
-    initialize();
-    const { stdout } = terraform(["validate", "-json"], work);
-    expect(JSON.parse(stdout)).toMatchObject({ valid: true, error_count: 0, warning_count: 0 });
+    const { status, stderr, stacks } = runApp(main, appFolder, { config: JSON.stringify(config) });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    for (const stack of Object.values(stacks)) {
+      writeFileSync(join(work, "cdk.tf.json"), JSON.stringify(withProvider(stack.json, mirror?.version)));
+      initialize();
+      const { stdout } = terraform(["validate", "-json"], work);
+      expect(JSON.parse(stdout)).toMatchObject({ valid: true, error_count: 0, warning_count: 0 });
+    }
   },
-  120_000,
+  400_000,
 );
 
 /** The mirror's version may be another than the one that the bindings ask for. */
