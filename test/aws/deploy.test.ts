@@ -10,11 +10,16 @@ import { PYTHON_NEEDS, pythonTools } from "./python.ts";
 /**
  * What moto tells otherwise than AWS, so that Terraform wants to change it for ever.
  * - The groups of an instance that was launched with an explicit public address are those of its interface.
- * - It keeps no longest lifetime of a group's instances, and no interfaces of a launch template's newest version.
+ * - It keeps no longest lifetime of a group's instances.
+ * - It takes a launch template's own tags for tags of what the template makes; the group follows the template.
  */
 const EMULATOR_GAPS: readonly { readonly type: string; readonly attributes: readonly string[] }[] = [
   { type: "aws_instance", attributes: ["vpc_security_group_ids"] },
-  { type: "aws_autoscaling_group", attributes: ["max_instance_lifetime"] },
+  {
+    type: "aws_autoscaling_group",
+    attributes: ["capacity_reservation_specification", "launch_template", "max_instance_lifetime"],
+  },
+  { type: "aws_launch_template", attributes: ["tag_specifications"] },
 ];
 
 const hasTerraform = spawnSync("terraform", ["version"]).status === 0;
