@@ -26,6 +26,12 @@ export interface RelayRegion {
    * @default its address, with a certificate of its own whose hash the agent puts into the map
    */
   readonly hostname?: string;
+  /**
+   * The pin of the relay's own certificate, as sha256-raw: and 64 hex digits; the relay writes it into derp-map.json at its
+   * first start. A map for others needs it where there is no hostname with a public certificate.
+   * @default none: clients want a certificate for the name
+   */
+  readonly certName?: string;
 }
 
 export interface DerpMapRegion {
@@ -39,6 +45,7 @@ interface DerpMapNode {
   readonly Name: string;
   readonly RegionID: number;
   readonly HostName: string;
+  readonly CertName?: string;
   readonly IPv4: string;
   readonly STUNPort: number;
   readonly DERPPort: number;
@@ -63,6 +70,7 @@ export function derpMapRegion(region: RelayRegion, address: string): DerpMapRegi
         Name: `${regionId}a`,
         RegionID: regionId,
         HostName: region.hostname ?? address,
+        ...(region.certName === undefined ? {} : { CertName: checkedPin(region.certName) }),
         IPv4: address,
         STUNPort: STUN_PORT,
         DERPPort: 443,
@@ -84,6 +92,15 @@ export function derpMap(regions: readonly DerpMapRegion[]): {
     );
   }
   return { Regions: Object.fromEntries(regions.map((region) => [region.RegionID, region])) };
+}
+
+function checkedPin(certName: string): string {
+  if (!/^sha256-raw:[0-9a-f]{64}$/.test(certName)) {
+    throw new Error(
+      "relay certName is no pin: give sha256-raw: and the 64 hex digits that derp-map.json on the relay has.",
+    );
+  }
+  return certName;
 }
 
 function numbered({ regionId = 900, regionCode = "relay" }: RelayRegion) {

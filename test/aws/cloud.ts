@@ -20,7 +20,7 @@ import { findProviderMirror } from "../stacks/provider-mirror.ts";
 const root = join(__dirname, "../..");
 const tsx = join(root, "node_modules/tsx/dist/loader.mjs");
 const SERVICES = ["ec2", "s3", "ssm", "iam", "sts", "autoscaling", "elbv2", "secretsmanager"];
-const TERRAFORM_TIMEOUT_MS = 400_000;
+const TERRAFORM_TIMEOUT_MS = 1_500_000;
 
 export interface Result {
   readonly status: number | null;

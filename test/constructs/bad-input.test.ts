@@ -113,6 +113,11 @@ test.each<[string, (stack: TerraformStack) => unknown, RegExp]>([
     /regionId is 0: give a whole number/,
   ],
   [
+    "a pin that is none",
+    (stack) => new RelayNode(stack, "r", { network: existing, region: { certName: "fra.example" } }),
+    /certName is no pin/,
+  ],
+  [
     "a network without relays",
     (stack) => new CoordinationNode(stack, "c", { network: existing, bundle: bundle(stack) }),
     /relay or relays: give one of them/,
