@@ -2,18 +2,22 @@
  * Makes dist/: what runs without the sources and without node_modules.
  *
  *   dist/agent/sallyport.mjs   the agent and the commands, one file; the thread that moves packets is a text in it
+ *   dist/agent/apart/*.mjs     packages that are big and seldom needed, which it loads when it needs them
  *   dist/agent/koffi.node      the native half of koffi for this machine, which the agent loads from its own folder
  *   dist/agent/SHA256SUMS      for `sha256sum --check`
  *   dist/lab/                  the lab, likewise; it never goes to an instance
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { ensureInstalled, isMain, root, say } from "./install.mjs";
 
-const AGENT = { entry: "agent/src/main.ts", outfile: "dist/agent/sallyport.mjs" };
+const AGENT_PROGRAM = "sallyport.mjs";
+const AGENT = { entry: "agent/src/main.ts", outfile: `dist/agent/${AGENT_PROGRAM}` };
 /** The thread of the data plane: the agent's bundle holds its program and starts it (agent/src/dataplane/host.ts). */
 const DATAPLANE = "agent/src/dataplane/worker.ts";
+/** Each file of it becomes a file of its own. */
+const APART = "agent/src/io/apart";
 const LAB = { entry: "lab/main.ts", outfile: "dist/lab/lab.mjs" };
 
 /** CommonJS packages inside an ES module need a `require` for Node's own modules. */
@@ -33,20 +37,27 @@ export async function tryBuild() {
 async function build() {
   const made = [];
   for (const part of [AGENT, LAB].filter(({ entry }) => existsSync(join(root, entry)))) {
-    const files = [await bundle(part), copyKoffi(dirname(part.outfile))].filter((file) => file !== undefined);
-    made.push(...files, writeSums(dirname(part.outfile), files));
+    const into = dirname(part.outfile);
+    const programs =
+      part === AGENT ? await bundleAgent() : { [basename(part.outfile)]: await bundleText(part) };
+    for (const [name, text] of Object.entries(programs)) writeWhole(join(into, name), text);
+    const files = [...Object.keys(programs).map((name) => join(into, name)), copyKoffi(into)].filter(
+      (file) => file !== undefined,
+    );
+    made.push(...files, writeSums(into, files));
   }
   return made;
 }
 
-/** The agent's program alone, for any machine. */
+/** The agent's program alone, for any machine: name → content, first the one that is run. */
 export async function bundleAgent() {
-  return await bundleText(AGENT);
-}
-
-async function bundle(part) {
-  writeWhole(part.outfile, await bundleText(part));
-  return part.outfile;
+  const programs = { [AGENT_PROGRAM]: await bundleText(AGENT) };
+  for (const name of readdirSync(join(root, APART)).sort()) {
+    const entryPoints = [join(APART, name)];
+    const content = await compile({ entryPoints, format: "esm", banner: { js: BANNER } });
+    programs[`apart/${name.replace(/\.ts$/, ".mjs")}`] = content;
+  }
+  return programs;
 }
 
 async function bundleText({ entry }) {
@@ -78,10 +89,25 @@ async function compile(options) {
     logLevel: "silent", // the error that is thrown says it all
     write: false,
     outfile: "bundle.js", // never written
+    plugins: [leaveApart],
     ...options,
   });
   return outputFiles[0].contents;
 }
+
+/** `import("./apart/x.ts")` loads apart/x.mjs from beside the bundle. */
+const leaveApart = {
+  name: "leave-apart",
+  setup(build) {
+    build.onResolve({ filter: /\/apart\/[\w-]+\.ts$/ }, ({ path, kind, importer }) => {
+      const name = basename(path, ".ts");
+      if (kind === "dynamic-import") return { path: `./apart/${name}.mjs`, external: true };
+      return kind === "entry-point"
+        ? undefined
+        : { errors: [{ text: `${importer} imports ${path} at once: load it by import()` }] };
+    });
+  },
+};
 
 /** The koffi package for this platform, C library and processor; undefined where koffi has none: the agent goes without. */
 function copyKoffi(into) {

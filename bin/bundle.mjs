@@ -38,7 +38,12 @@ export async function makeBundles(architectures = Object.keys(ARCHITECTURES)) {
     if (npmName === undefined) throw new Error(`${architecture} is neither arm64 nor x86_64`);
     const koffi = gunzipSync(download(`@koromix/koffi-linux-${npmName}`, PINNED.koffi));
     const archive = packTar({
-      "sallyport.mjs": { content: Buffer.from(agent), mode: 0o644 },
+      ...Object.fromEntries(
+        Object.entries(agent).map(([name, content]) => [
+          name,
+          { content: Buffer.from(content), mode: 0o644 },
+        ]),
+      ),
       "koffi.node": { content: readTar(koffi, `package/linux_${npmName}/koffi.node`), mode: 0o755 },
       "node.tgz": { content: download(`node-linux-${npmName}`, PINNED.node), mode: 0o644 },
     });
@@ -48,7 +53,11 @@ export async function makeBundles(architectures = Object.keys(ARCHITECTURES)) {
 
 /** Installed as a package, there are no sources: it was made when the package was. */
 function shippedAgent() {
-  return readFileSync(join(root, "dist/agent/sallyport.mjs"));
+  const folder = join(root, "dist/agent");
+  const names = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) =>
+    name.endsWith(".mjs"),
+  );
+  return Object.fromEntries(names.sort().map((name) => [name, readFileSync(join(folder, name))]));
 }
 
 /** The package as npm has it, if it is the one that is pinned. */

@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -74,6 +74,20 @@ const isX64 = process.platform === "linux" && process.arch === "x64";
   },
   60_000,
 );
+
+bundled("what stands apart is in the archive, and loads without node_modules", async () => {
+  const into = unpack("x86_64");
+  const names = readdirSync(join(into, "apart"));
+  expect(names).toEqual(
+    readdirSync(join(root, "agent/src/io/apart")).map((name) => name.replace(".ts", ".mjs")),
+  );
+  for (const name of names) {
+    const program = `import(${JSON.stringify(join(into, "apart", name))}).then((m) => console.log(Object.keys(m).length > 0))`;
+    expect(execFileSync(process.execPath, ["-e", program], { cwd: "/", encoding: "utf8", env: {} })).toBe(
+      "true\n",
+    );
+  }
+});
 
 emulated(
   "arm64: its Node.js runs the agent, loads its native half and knows OpenSSL's ciphers, in an emulator",

@@ -4,6 +4,7 @@ import { addChecks, resourcesOf } from "../../constructs/checks/check.ts";
 import { ExitNode } from "../../constructs/exit-node.ts";
 import { TunnelNetwork } from "../../constructs/tunnel-network.ts";
 import { synthesize } from "./synthesized.ts";
+import { testApp } from "./test-app.ts";
 import { Testing, TerraformStack } from "cdktf";
 import { AwsProvider } from "@cdktf/provider-aws/lib/provider/index.js";
 import { Instance } from "@cdktf/provider-aws/lib/instance/index.js";
@@ -101,7 +102,7 @@ test.each<[string, (resources: Resources) => void, RegExp]>([
 });
 
 test("a stack that breaks a rule is not synthesized", () => {
-  const app = Testing.app();
+  const app = testApp();
   const stack = new TerraformStack(app, "test");
   new AwsProvider(stack, "aws", { region: "eu-west-1" });
   addChecks(stack, ALL_CHECKS);

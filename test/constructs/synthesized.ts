@@ -1,5 +1,6 @@
 import { AwsProvider } from "@cdktf/provider-aws/lib/provider/index.js";
 import { Testing, TerraformStack } from "cdktf";
+import { testApp } from "./test-app.ts";
 
 export type Attributes = Readonly<Record<string, unknown>>;
 
@@ -43,7 +44,7 @@ export class Synthesized {
 
 /** Synthesizes a stack of its own around what `build` makes. */
 export function synthesize(build: (stack: TerraformStack) => void): Synthesized {
-  const stack = new TerraformStack(Testing.app(), "test");
+  const stack = new TerraformStack(testApp(), "test");
   new AwsProvider(stack, "aws", { region: "eu-west-1" });
   build(stack);
   return new Synthesized(Testing.synth(stack));

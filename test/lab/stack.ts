@@ -1,8 +1,9 @@
-import { App, Testing } from "cdktf";
+import { Testing } from "cdktf";
 import { readCloud, type CloudModel } from "../../lab/cloud-model.ts";
 import { TerraformDocument } from "../../lab/terraform.ts";
 import { parseConfig } from "../../stacks/config.ts";
 import { ExitNodeStack } from "../../stacks/exit-node-stack.ts";
+import { testApp } from "../constructs/test-app.ts";
 
 /** A node that joins a network of others, from an image that has the agent: the network and the instance, and nothing else. */
 const BARE = {
@@ -24,7 +25,7 @@ export function synthesizeWhole(): Record<string, unknown> {
 function synthesizeAsConfigured(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const parsed = parseConfig([{ name: "test", content: config }]);
   const place = { region: parsed.regions[0] ?? "us-east-1", index: 0 };
-  const stack = new ExitNodeStack(new App(), "exit-node-stack", { ...parsed, ...place });
+  const stack = new ExitNodeStack(testApp(), "exit-node-stack", { ...parsed, ...place });
   return JSON.parse(Testing.synth(stack)) as Record<string, unknown>;
 }
 

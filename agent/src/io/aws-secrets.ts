@@ -1,29 +1,47 @@
 /** Secrets that lie in AWS: parameters of Systems Manager and secrets of Secrets Manager, read and written by name. */
 import { OperationError } from "../base/errors.ts";
-import { awsJson, type AwsOptions } from "./aws-request.ts";
+import { askAws, prepareSdk } from "./aws-client.ts";
 
 /** @throws OperationError */
-export async function readParameter(name: string, options: AwsOptions = {}): Promise<string> {
-  const request = { Name: name, WithDecryption: true };
-  const { Parameter: parameter } = await awsJson("ssm", "AmazonSSM.GetParameter", request, options);
-  return textIn(parameter, "Value", `the parameter ${name}`);
+export async function readParameter(name: string): Promise<string> {
+  const { GetParameterCommand, SSMClient } = await ssm();
+  const { Parameter: parameter } = await askAws(
+    `the parameter ${name}`,
+    (config) => new SSMClient(config),
+    (client) => client.send(new GetParameterCommand({ Name: name, WithDecryption: true })),
+  );
+  return checkedText(parameter?.Value, `the parameter ${name}`);
 }
 
 /** Overwrites a parameter that exists. @throws OperationError */
-export async function writeParameter(name: string, value: string, options: AwsOptions = {}): Promise<void> {
-  const request = { Name: name, Value: value, Type: "SecureString", Overwrite: true };
-  await awsJson("ssm", "AmazonSSM.PutParameter", request, options);
+export async function writeParameter(name: string, value: string): Promise<void> {
+  const { PutParameterCommand, SSMClient } = await ssm();
+  const request = { Name: name, Value: value, Type: "SecureString", Overwrite: true } as const;
+  await askAws(
+    `writing the parameter ${name}`,
+    (config) => new SSMClient(config),
+    (client) => client.send(new PutParameterCommand(request)),
+  );
 }
 
 /** @throws OperationError */
-export async function readSecret(arn: string, options: AwsOptions = {}): Promise<string> {
-  const secret = await awsJson("secretsmanager", "secretsmanager.GetSecretValue", { SecretId: arn }, options);
-  return textIn(secret, "SecretString", `the secret ${arn}`);
+export async function readSecret(arn: string): Promise<string> {
+  prepareSdk();
+  const { GetSecretValueCommand, SecretsManagerClient } = await import("./apart/secrets-manager.ts");
+  const secret = await askAws(
+    `the secret ${arn}`,
+    (config) => new SecretsManagerClient(config),
+    (client) => client.send(new GetSecretValueCommand({ SecretId: arn })),
+  );
+  return checkedText(secret.SecretString, `the secret ${arn}`);
 }
 
-function textIn(value: unknown, field: string, what: string): string {
-  const found =
-    typeof value === "object" && value !== null ? (value as Record<string, unknown>)[field] : undefined;
-  if (typeof found === "string") return found;
+async function ssm(): Promise<typeof import("./apart/ssm.ts")> {
+  prepareSdk();
+  return await import("./apart/ssm.ts");
+}
+
+function checkedText(text: string | undefined, what: string): string {
+  if (text !== undefined) return text;
   throw new OperationError("aws-secret", `${what} holds no text: store the key as text`);
 }
