@@ -36,9 +36,9 @@ export async function readSecret(arn: string): Promise<string> {
   return checkedText(secret.SecretString, `the secret ${arn}`);
 }
 
-async function ssm(): Promise<typeof import("./apart/ssm.ts")> {
+function ssm() {
   prepareSdk();
-  return await import("./apart/ssm.ts");
+  return import("./apart/ssm.ts");
 }
 
 function checkedText(text: string | undefined, what: string): string {
