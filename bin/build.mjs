@@ -10,6 +10,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
+import { AWS_MAIN_FIELDS, awsTables } from "./aws-tables.mjs";
 import { ensureInstalled, isMain, root, say } from "./install.mjs";
 
 const AGENT_PROGRAM = "sallyport.mjs";
@@ -54,7 +55,10 @@ export async function bundleAgent() {
   const programs = { [AGENT_PROGRAM]: await bundleText(AGENT) };
   for (const name of readdirSync(join(root, APART)).sort()) {
     const entryPoints = [join(APART, name)];
-    const content = await compile({ entryPoints, format: "esm", banner: { js: BANNER } });
+    const content = await compile({
+      ...{ entryPoints, format: "esm", banner: { js: BANNER } },
+      ...{ mainFields: AWS_MAIN_FIELDS, plugins: [leaveApart, awsTables] },
+    });
     programs[`apart/${name.replace(/\.ts$/, ".mjs")}`] = content;
   }
   return programs;

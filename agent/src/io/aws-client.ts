@@ -3,6 +3,7 @@
  * instance by metadata version 2), the region from there too, and errors that people can act on.
  */
 import { OperationError } from "../base/errors.ts";
+import { Imds } from "./aws/imds.ts";
 
 export interface AwsClientConfig {
   readonly region?: string;
@@ -19,7 +20,6 @@ const CONFIG: AwsClientConfig = {
   maxAttempts: 3,
   requestHandler: { connectionTimeout: 5_000, requestTimeout: 10_000 },
 };
-const METADATA_TIMEOUT_MS = 2_000;
 
 /**
  * Makes a client and asks it something. The SDK takes a region from variables and profiles only: where they have none it is
@@ -60,19 +60,8 @@ async function clientInRegion<C extends AwsClient>(make: (config: AwsClientConfi
 }
 
 async function instanceRegion(): Promise<string> {
-  const base = process.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] ?? "http://169.254.169.254";
-  const ask = async (path: string, method: string, header: readonly [string, string]): Promise<string> => {
-    const answer = await fetch(new URL(path, base), {
-      method,
-      headers: { [header[0]]: header[1] },
-      signal: AbortSignal.timeout(METADATA_TIMEOUT_MS),
-    });
-    if (!answer.ok) throw new Error(`metadata answers ${answer.status}`);
-    return (await answer.text()).trim();
-  };
   try {
-    const token = await ask("/latest/api/token", "PUT", ["x-aws-ec2-metadata-token-ttl-seconds", "300"]);
-    return await ask("/latest/meta-data/placement/region", "GET", ["x-aws-ec2-metadata-token", token]);
+    return await new Imds().region();
   } catch (cause) {
     throw new OperationError(
       "aws-region",

@@ -15,6 +15,7 @@ import type { ControlState } from "../core/control/client.ts";
 import type { NetMap } from "../core/control/net-map.ts";
 import type { Suite } from "../crypto/suite.ts";
 import type { LocalBackend, PingReply, PingRequest, UpEvent, UpRequest } from "../health/local-backend.ts";
+import { type HealthProblem, worstFirst } from "../health/reasons.ts";
 import { buildStatus } from "../health/status.ts";
 import type { BackendState, DataPlaneJson, StatusJson } from "../health/status-json.ts";
 import { findTarget, shortName } from "../health/target.ts";
@@ -137,7 +138,7 @@ class DaemonService implements LocalBackend {
       backendState: this.#backendState(),
       haveNodeKey: this.#state.loginServer !== undefined,
       authUrl: this.#authUrl,
-      health: this.#health(),
+      health: this.#problems().map(({ text }) => text),
       netMap: tunnel?.netMap,
       connected: tunnel?.state === "running",
       ownEndpoints: tunnel?.ownEndpoints ?? [],
@@ -411,8 +412,9 @@ class DaemonService implements LocalBackend {
     }
   }
 
-  #health(): readonly string[] {
+  #problems(): readonly HealthProblem[] {
     const problems = this.#tunnel?.health() ?? [];
-    return this.#lastError === undefined ? problems : [...problems, this.#lastError];
+    if (this.#lastError === undefined) return worstFirst(problems);
+    return worstFirst([...problems, { reason: "error", text: this.#lastError }]);
   }
 }

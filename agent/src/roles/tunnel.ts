@@ -14,6 +14,7 @@ import type { ControlState } from "../core/control/client.ts";
 import { netInfoOf } from "../core/netcheck/report.ts";
 import type { Path, RegionId } from "../core/path/path.ts";
 import type { Suite } from "../crypto/suite.ts";
+import type { HealthProblem } from "../health/reasons.ts";
 import { Node, type NodeEvent, type PeerStatus } from "../engine/node.ts";
 import { acceptedRoutes } from "../engine/peer.ts";
 import { rehearse } from "../engine/rehearsal.ts";
@@ -149,15 +150,20 @@ export class Tunnel {
     return this.#node.status(now());
   }
 
-  /** What keeps connections from being as good as they could be, one sentence each. */
-  health(): readonly string[] {
-    const problems: string[] = [];
-    if (this.#state !== "running")
-      problems.push("The coordination server can not be reached; the last map is in use.");
-    if (this.#node.homeRegion !== undefined && !this.#node.homeUp) {
-      problems.push(`The home relay "${this.#codeOf(this.#node.homeRegion)}" can not be reached.`);
+  /** What keeps connections from being as good as they could be. */
+  health(): readonly HealthProblem[] {
+    const problems: HealthProblem[] = [];
+    if (this.#state !== "running") {
+      const text = "The coordination server can not be reached; the last map is in use.";
+      problems.push({ reason: "control-lost", text });
     }
-    if (this.#node.report?.udp === false) problems.push("UDP is blocked: every connection stays on a relay.");
+    if (this.#node.homeRegion !== undefined && !this.#node.homeUp) {
+      const text = `The home relay "${this.#codeOf(this.#node.homeRegion)}" can not be reached.`;
+      problems.push({ reason: "relay-lost", text });
+    }
+    if (this.#node.report?.udp === false) {
+      problems.push({ reason: "udp-blocked", text: "UDP is blocked: every connection stays on a relay." });
+    }
     return problems;
   }
 

@@ -1,0 +1,44 @@
+/**
+ * What can be wrong with a node: one word for programs (the tag `sallyport:health`, metrics, alarms), one sentence for people
+ * (`status`). Whoever finds out adds its word here.
+ */
+
+/** Worst first: where several hold, the first is the one that is told in a tag. */
+export const HEALTH_REASONS = [
+  /** Someone has to log in or to approve this node. */
+  "needs-login",
+  /** `sallyport down` was said. */
+  "stopped",
+  /** Not in the network yet. */
+  "starting",
+  /** Exit traffic is dropped: the way out is not proven to have the promised address. */
+  "egress-unproven",
+  /** Exit traffic is dropped: forwarding is switched off, or rules of others drop it. */
+  "forward-blocked",
+  /** Routes or rules of ours were taken away by others and could not be put back. */
+  "routes-lost",
+  /** The coordination server can not be reached; the last map is in use. */
+  "control-lost",
+  /** No UDP passes: every connection stays on a relay. */
+  "udp-blocked",
+  /** UDP passes, but peers do not reach our port: every connection stays on a relay. */
+  "port-closed",
+  /** The home relay can not be reached. */
+  "relay-lost",
+  /** Anything else; the sentence says what. */
+  "error",
+] as const;
+
+export type HealthReason = (typeof HEALTH_REASONS)[number];
+
+export interface HealthProblem {
+  readonly reason: HealthReason;
+  /** One sentence. */
+  readonly text: string;
+}
+
+/** The worst first, each reason's first sentence before its others. */
+export function worstFirst(problems: readonly HealthProblem[]): readonly HealthProblem[] {
+  const rank = (problem: HealthProblem): number => HEALTH_REASONS.indexOf(problem.reason);
+  return problems.toSorted((a, b) => rank(a) - rank(b));
+}

@@ -1,0 +1,6 @@
+export {
+  CreateTagsCommand,
+  DescribeInstancesCommand,
+  DescribeRegionsCommand,
+  EC2Client,
+} from "@aws-sdk/client-ec2";
