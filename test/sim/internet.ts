@@ -25,6 +25,10 @@ export interface Host {
   readonly nat: Nat | undefined;
   /** One way, from the host to the middle of the network. */
   readonly latency: Millis;
+  /** Longer packets are lost on its link, with IP and UDP around them; a datagram that may be cut passes. @default any length passes */
+  mtu?: number | undefined;
+  /** Datagrams that are too long and may be cut arrive all the same. @default false */
+  readonly fragments?: boolean;
   /** Nothing but the relay's TCP passes. */
   readonly udpBlocked: boolean;
 }
@@ -51,6 +55,8 @@ interface Stream {
 
 /** TCP, TLS and the upgrade: round trips before a relay connection carries frames. */
 const DIAL_ROUND_TRIPS = 3;
+
+const [V4_HEADERS, V6_HEADERS] = [20 + 8, 40 + 8];
 
 export class Internet {
   readonly hosts: Host[] = [];
@@ -156,7 +162,7 @@ export class Internet {
     for (const host of this.hosts) {
       const { node } = host;
       for (let out = node.pollDatagram(); out !== undefined; out = node.pollDatagram()) {
-        this.#sendDatagram(host, out.to, out.payload);
+        this.#sendDatagram(host, out.to, out.payload, out.whole === true || !host.fragments);
       }
       for (let out = node.pollRelayBytes(); out !== undefined; out = node.pollRelayBytes()) {
         this.#sendToRelay(host, out.region, out.bytes);
@@ -192,7 +198,9 @@ export class Internet {
     );
   }
 
-  #sendDatagram(from: Host, to: IpPort, payload: Uint8Array): void {
+  #sendDatagram(from: Host, to: IpPort, payload: Uint8Array, isWhole: boolean): void {
+    const length = payload.length + (to.ip.isV4 ? V4_HEADERS : V6_HEADERS);
+    if (isWhole && length > (from.mtu ?? Infinity)) return;
     if (from.udpBlocked || randomFraction(this.#random) < this.loss) {
       return;
     }
@@ -209,6 +217,7 @@ export class Internet {
       const at = after(this.now, millis(from.latency + host.latency + late));
       const isFor = (ip: Ip): boolean => ip.text === to.ip.text;
       if (!isFor(host.nat?.outsideIp ?? host.inside.ip)) continue;
+      if (isWhole && length > (host.mtu ?? Infinity)) continue;
       this.schedule(at, (now) => this.#arrive(host, source, to, bytes, now));
     }
   }

@@ -9,6 +9,7 @@ import type { NodePublic } from "../../agent/src/base/keys.ts";
 import type { Instant } from "../../agent/src/base/time.ts";
 import { addressLength, destinationOffset, parsePacket } from "../../agent/src/core/ip/packet.ts";
 import { PrefixTable } from "../../agent/src/core/ip/prefix-table.ts";
+import { BASE_MTU } from "../../agent/src/core/path/path-mtu.ts";
 import {
   LocalCounters,
   type OpenedSession,
@@ -51,6 +52,7 @@ export class PlanedNode extends Node {
   readonly #suite: Suite;
   readonly #routes = new PrefixTable<NodePublic>();
   readonly #sending = new Map<string, SendTo>();
+  readonly #mtus = new Map<string, number>();
   readonly #receiving = new Map<number, NodePublic>();
   readonly #sent: Datagram[] = [];
 
@@ -70,7 +72,14 @@ export class PlanedNode extends Node {
         : this.#routes.lookupBytes(parsed.bytes, destinationOffset(parsed), addressLength(parsed));
     const to = peer === undefined ? undefined : this.#sending.get(peer.text);
     const session = to === undefined ? undefined : this.#store.sessions.get(to.session.localIndex);
-    if (peer === undefined || to === undefined || session === undefined || now >= to.session.expiresAt) {
+    const isTooLong = packet.length > (this.#mtus.get(peer?.text ?? "") ?? BASE_MTU);
+    if (
+      isTooLong ||
+      peer === undefined ||
+      to === undefined ||
+      session === undefined ||
+      now >= to.session.expiresAt
+    ) {
       super.handlePacket(packet, now);
       return;
     }
@@ -128,6 +137,9 @@ export class PlanedNode extends Node {
         case "send":
           if (next.to === undefined) this.#sending.delete(next.peer.text);
           else this.#sending.set(next.peer.text, next.to);
+          break;
+        case "mtu":
+          this.#mtus.set(next.peer.text, next.mtu);
           break;
         case "forget":
           this.#sending.delete(next.peer.text);

@@ -28,6 +28,10 @@ export interface HostOptions {
   readonly latency?: number;
   /** As a stock peer's: 8,128. @default ours */
   readonly replayWindow?: number;
+  /** Of its tunnel device. @default 1280 */
+  readonly mtu?: number;
+  /** Of its link, in bytes with IP. @default any length passes */
+  readonly linkMtu?: number;
   /** With a data plane beside the engine. @default false */
   readonly plane?: boolean;
 }
@@ -107,7 +111,15 @@ export class World {
     const nodeKey = new NodePrivate(this.#privateKey());
     const node = this.#newNode(nodeKey, options);
     const latency = millis(options.latency ?? 5);
-    const host: Host = { name, node, inside, nat, latency, udpBlocked: options.udpBlocked ?? false };
+    const host: Host = {
+      name,
+      node,
+      inside,
+      nat,
+      latency,
+      udpBlocked: options.udpBlocked ?? false,
+      mtu: options.linkMtu,
+    };
     this.net.addHost(host);
     this.#members.set(name, { host, options, nodeKey, map: mapNode(id, name, node) });
     return host;
@@ -142,8 +154,8 @@ export class World {
   }
 
   /** An IP packet with a number in it, from one host's tunnel device to another's tailnet address. */
-  send(from: Host, to: Host, sequence: number): void {
-    const payload = new Uint8Array(200);
+  send(from: Host, to: Host, sequence: number, length = 228): void {
+    const payload = new Uint8Array(length - 28);
     new DataView(payload.buffer).setUint32(0, sequence);
     const packet = buildUdp(
       new IpPort(tailnetIp(this.#id(from)), DATA_PORT),
@@ -173,6 +185,12 @@ export class World {
     return status?.directAddress === undefined ? "relay" : "direct";
   }
 
+  /** How long a packet from `from` to `to` may be now. */
+  mtuOf(from: Host, to: Host): number {
+    const status = from.node.status(this.net.now);
+    return status.find(({ node }) => node.key.text === to.node.publicKey.text)?.mtu ?? 0;
+  }
+
   /** Numbers that arrived at `to`, in order of arrival. */
   received(from: Host, to: Host): readonly number[] {
     return this.arrivals
@@ -193,14 +211,14 @@ export class World {
     return [region, { id: region, code, name: code, avoid: false, noMeasureNoHome: false, nodes: [] }];
   }
 
-  #newNode(nodeKey: NodePrivate, { replayWindow, plane }: HostOptions): Node {
+  #newNode(nodeKey: NodePrivate, { replayWindow, plane, mtu = MTU }: HostOptions): Node {
     return new (plane === true ? PlanedNode : Node)({
       suite: nodeSuite,
       random: this.#random,
       calendar: { now: () => wallTime(1_790_000_000_000 + this.net.now) },
       nodeKey,
       discoKey: new DiscoPrivate(this.#privateKey()),
-      mtu: MTU,
+      mtu,
       localPort: TUNNEL_PORT,
       portIsFixed: true,
       explicit: [],

@@ -9,6 +9,10 @@ export function daemonCommand(context: CommandContext): Command {
   return newCommand("daemon", "run the tunnel in the foreground")
     .option("--port <port>", "UDP port of the tunnel (default 41641)")
     .option("--tun <name>", "TUN device, or memory for none (default sallyport0)")
+    .option(
+      "--mtu <bytes>",
+      "packet size in the tunnel; above 1280 where peers and paths carry it (default 1280)",
+    )
     .option("--state-dir <directory>", `keys and state (default ${DEFAULT_STATE_DIR})`)
     .option("--socket <path>", `Unix socket for the commands (default ${DEFAULT_SOCKET})`)
     .option("--login-server <url>", "coordination server; with an auth key the tunnel comes up at once")

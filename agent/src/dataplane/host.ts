@@ -197,6 +197,7 @@ export class DataPlaneHost implements FastPath {
         return;
       }
       case "peer":
+      case "mtu":
       case "receive":
       case "send": {
         const peer = this.#peers.number(decision.peer);
@@ -218,10 +219,13 @@ export class DataPlaneHost implements FastPath {
     await this.#closing;
   }
 
-  #decideFor(peer: number, decision: Extract<Decision, { kind: "peer" | "receive" | "send" }>): void {
+  #decideFor(peer: number, decision: Extract<Decision, { kind: "peer" | "mtu" | "receive" | "send" }>): void {
     switch (decision.kind) {
       case "peer":
         this.#post({ kind: "peer", peer, prefixes: texts(decision.prefixes) });
+        return;
+      case "mtu":
+        this.#post({ kind: "mtu", peer, mtu: decision.mtu });
         return;
       case "receive":
         for (const { localIndex, expiresAt } of decision.sessions) {

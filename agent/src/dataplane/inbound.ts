@@ -34,7 +34,7 @@ const CMSG_HEADER = 16;
 const MSG_TRUNC = 0x20;
 
 /** What `inspect` returns. */
-const [TCP, UDP] = [1, 2];
+const [TCP, UDP, OTHER] = [1, 2, 3];
 /** How long an answer to what we sent stays allowed without asking again. */
 const REPLY_KEPT = 1_000;
 
@@ -152,6 +152,8 @@ export class Inbound {
     const ports = kind === UDP ? (parsed[4] ?? 0) : 0;
     const known = isPlain && table.verdicts.find(packet, version, ports, now) === peer;
     if (!known && !this.#judge(packet, length, version, kind, isPlain ? ports : -1, peer, now)) return;
+    if (kind === TCP ? ((parsed[3] ?? 0) & tcpFlag.syn) !== 0 : kind === OTHER)
+      packets.clamp(packet, length, table.mtu[peer] ?? 0);
     this.#write(packet, length, kind);
   }
 

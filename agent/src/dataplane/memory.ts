@@ -183,6 +183,8 @@ export interface Packets {
   frame(slot: number, length: number, index: number, low: number, high: number, lengthAt: number): void;
   enter(message: number, length: number): void;
   leave(message: number, length: number, computed: number): number;
+  longest(): number;
+  clamp(packet: number, length: number, mtu: number): number;
   inspect(packet: number, length: number): number;
   offer(udp: number): number;
   finish(flow: number): number;

@@ -17,6 +17,8 @@ export type PlaneMessage =
   | { readonly kind: "close-session"; readonly slot: number }
   /** How to send to the peer. Without a `to` its packets are the engine's. */
   | { readonly kind: "send"; readonly peer: number; readonly to: SendTo | undefined }
+  /** How long a packet to the peer may be. */
+  | { readonly kind: "mtu"; readonly peer: number; readonly mtu: number }
   | {
       readonly kind: "filter";
       readonly rules: readonly FilterRuleJson[] | undefined;

@@ -4,7 +4,7 @@
  * A packet is copied once, by the cipher: from the read buffer into its slot. Slots that go to the same address
  * and have the same length leave as one train (UDP_SEGMENT), of which the last may be shorter.
  */
-import { parsePacket, protocol } from "../core/ip/packet.ts";
+import { parsePacket, protocol, tcpFlag } from "../core/ip/packet.ts";
 import { BLOCK, IOVEC, MESSAGE_HEADER, TRAIN } from "./memory.ts";
 import { Counter, Kind } from "./messages.ts";
 import type { PlaneParts } from "./plane.ts";
@@ -12,6 +12,7 @@ import type { PlaneParts } from "./plane.ts";
 /** Reads before the other direction gets its turn. */
 const READS = 32;
 const VNET = 10;
+const V6_HEADER = 40;
 const MESSAGE_OVERHEAD = 32;
 /** Of the UDP payload of one train. */
 const TRAIN_BYTES = 65_507;
@@ -97,6 +98,12 @@ export class Outbound {
       add(counters, Counter.noPeer, 1);
       return;
     }
+    const mtu = table.mtu[peer] ?? 0;
+    if (mtu < this.#parts.mtu && packets.longest() > mtu) {
+      this.#handOver(packet, count, size);
+      return;
+    }
+    if (count === 1) this.#clamp(packet, version, length, mtu);
     const slot = table.sendSlot[peer] ?? -1;
     const counter =
       slot >= 0 && now < (table.sendUntil[peer] ?? 0) ? this.#parts.sessions.reserve(slot, count) : -1;
@@ -129,6 +136,14 @@ export class Outbound {
     this.#parts.traffic.sent(peer, count, bytes);
     add(counters, Counter.sentPackets, count);
     add(counters, Counter.sentBytes, bytes);
+  }
+
+  /** A connection must not begin with segments that the path does not carry. */
+  #clamp(packet: number, version: number, length: number, mtu: number): void {
+    const bytes = this.#bytes;
+    if (this.#protocol(packet, version) !== protocol.tcp) return;
+    const tcp = packet + (version === 4 ? ((bytes[packet] ?? 0) & 15) * 4 : V6_HEADER);
+    if (((bytes[tcp + 13] ?? 0) & tcpFlag.syn) !== 0) this.#parts.packets.clamp(packet, length, mtu);
   }
 
   #protocol(packet: number, version: number): number {

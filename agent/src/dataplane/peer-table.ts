@@ -2,6 +2,7 @@
 import { Prefix } from "../base/address.ts";
 import { compileFilter, type PacketFilter } from "../core/filter/filter.ts";
 import { PrefixTable } from "../core/ip/prefix-table.ts";
+import { BASE_MTU } from "../core/path/path-mtu.ts";
 import { AllowedIps } from "../core/wireguard/allowed-ips.ts";
 import { ADDRESS_SIZE, type Layout } from "./memory.ts";
 import type { PlaneMessage, SendTo } from "./messages.ts";
@@ -23,6 +24,8 @@ export class PeerTable {
   /** 1 while the path is in doubt. */
   readonly sendDoubted: Uint8Array;
   readonly addressLength: Int32Array;
+  /** How long a packet to it may be. */
+  readonly mtu: Int32Array;
   /** For each slot: whose it is or -1, and until when it is received with. */
   readonly slotPeer: Int32Array;
   readonly slotUntil: Float64Array;
@@ -44,6 +47,7 @@ export class PeerTable {
     this.sendDoubted = new Uint8Array(limits.maxPeers);
     this.sendUntil = new Float64Array(limits.maxPeers);
     this.addressLength = new Int32Array(limits.maxPeers);
+    this.mtu = new Int32Array(limits.maxPeers).fill(BASE_MTU);
     this.slotPeer = new Int32Array(limits.maxSessions).fill(NONE);
     this.slotUntil = new Float64Array(limits.maxSessions);
   }
@@ -72,6 +76,10 @@ export class PeerTable {
       case "remove-peer":
         this.#setPrefixes(message.peer, []);
         this.sendSlot[message.peer] = NONE;
+        this.mtu[message.peer] = BASE_MTU;
+        return NONE;
+      case "mtu":
+        this.mtu[message.peer] = message.mtu;
         return NONE;
       case "session":
         this.slotPeer[message.slot] = message.peer;

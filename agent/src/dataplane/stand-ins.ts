@@ -47,6 +47,11 @@ export class HostUdp {
     else if (sent < 0) this.fail(to, errnoName(sent));
   }
 
+  sendWhole(to: IpPort, payload: Uint8Array): void {
+    if (!this.#closed && this.canReach(to))
+      this.#libc.sendWhole(to.ip.isV4 ? this.#v4 : this.#v6, payload, to);
+  }
+
   onDatagram(receive: (from: IpPort, payload: Uint8Array) => void): void {
     this.#receive = receive;
   }

@@ -28,6 +28,15 @@ export interface HeardDisco {
   readonly answer: Uint8Array | undefined;
 }
 
+/** Sealed, without padding (disco). */
+const PING_LENGTH = 124;
+const [V4_HEADERS, V6_HEADERS] = [20 + 8, 40 + 8];
+
+/** A datagram to or from `address` with IP and UDP around it. */
+function wireSizeOf({ ip }: IpPort, length: number): number {
+  return length + (ip.isV4 ? V4_HEADERS : V6_HEADERS);
+}
+
 export class Discovery {
   readonly #exchange: DiscoExchange;
   readonly #nodeKey: NodePublic;
@@ -64,7 +73,9 @@ export class Discovery {
     switch (message.kind) {
       case "ping": {
         const answer = this.#seal(peer, { kind: "pong", txId: message.txId, source: addressOf(from) });
-        peer.withPaths((paths) => paths.handlePing(from, now), now);
+        const wireSize =
+          from.kind === "direct" && message.padding > 0 ? wireSizeOf(from.to, packet.length) : 0;
+        peer.withPaths((paths) => paths.handlePing(from, now, wireSize), now);
         return { peer, answer };
       }
       case "pong":
@@ -80,8 +91,13 @@ export class Discovery {
   }
 
   /** `undefined` where the peer has no usable disco key; so below. */
-  sealPing(peer: Peer, txId: Uint8Array): Uint8Array | undefined {
-    return this.#seal(peer, { kind: "ping", txId, nodeKey: this.#nodeKey, padding: 0 });
+  sealPing(peer: Peer, txId: Uint8Array, padding = 0): Uint8Array | undefined {
+    return this.#seal(peer, { kind: "ping", txId, nodeKey: this.#nodeKey, padding });
+  }
+
+  /** One that is as long as a packet of `wireSize` on its way to `to`. */
+  sealPaddedPing(peer: Peer, txId: Uint8Array, to: IpPort, wireSize: number): Uint8Array | undefined {
+    return this.sealPing(peer, txId, Math.max(1, wireSize - wireSizeOf(to, PING_LENGTH)));
   }
 
   /** Asks the peer to try these. */

@@ -7,6 +7,7 @@
 import type { IpPort, Prefix } from "../base/address.ts";
 import type { NodePublic } from "../base/keys.ts";
 import type { FilterRuleJson } from "../core/filter/filter.ts";
+import { BASE_MTU } from "../core/path/path-mtu.ts";
 import type { SessionStore } from "../core/wireguard/counters.ts";
 import type { UsableSession } from "../core/wireguard/peer.ts";
 
@@ -18,6 +19,8 @@ export type Decision =
   | { readonly kind: "receive"; readonly peer: NodePublic; readonly sessions: readonly UsableSession[] }
   /** Where its packets go and in which session; `undefined`: the engine sends them. */
   | { readonly kind: "send"; readonly peer: NodePublic; readonly to: SendTo | undefined }
+  /** How long a packet to the peer may be; until this is said, 1,280 bytes. Longer ones are the engine's. */
+  | { readonly kind: "mtu"; readonly peer: NodePublic; readonly mtu: number }
   | {
       readonly kind: "filter";
       readonly rules: readonly FilterRuleJson[];
@@ -36,14 +39,24 @@ export class Decisions {
   readonly sessions: SessionStore;
   readonly #queue: Decision[] = [];
   readonly #sending = new Map<string, SendTo>();
+  readonly #mtus = new Map<string, number>();
 
   constructor(sessions: SessionStore) {
     this.sessions = sessions;
   }
 
   push(decision: Decision): void {
-    if (decision.kind === "forget") this.#sending.delete(decision.peer.text);
+    if (decision.kind === "forget") {
+      this.#sending.delete(decision.peer.text);
+      this.#mtus.delete(decision.peer.text);
+    }
     this.#queue.push(decision);
+  }
+
+  mtu(peer: NodePublic, mtu: number): void {
+    if (mtu === (this.#mtus.get(peer.text) ?? BASE_MTU)) return;
+    this.#mtus.set(peer.text, mtu);
+    this.#queue.push({ kind: "mtu", peer, mtu });
   }
 
   send(

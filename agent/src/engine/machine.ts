@@ -5,6 +5,8 @@ import type { Instant } from "../base/time.ts";
 export interface Datagram {
   readonly to: IpPort;
   readonly payload: Uint8Array;
+  /** Lost rather than cut into fragments: it asks how much the path carries. */
+  readonly whole?: boolean;
 }
 
 /**

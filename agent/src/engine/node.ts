@@ -14,11 +14,15 @@ import type { Random } from "../base/random.ts";
 import { type Calendar, earliest, type Instant, type Millis } from "../base/time.ts";
 import type { MapNode, NetMap } from "../core/control/net-map.ts";
 import { compileFilter, type PacketFilter } from "../core/filter/filter.ts";
-import { parsePacket } from "../core/ip/packet.ts";
+import { clampMss } from "../core/ip/mss.ts";
+import { type Packet, parsePacket } from "../core/ip/packet.ts";
+import { answerTooBig, fragmentPacket } from "../core/ip/too-big.ts";
 import { answerTsmpPing } from "../core/ip/tsmp.ts";
 import type { NetcheckReport } from "../core/netcheck/report.ts";
 import { classify } from "../core/path/classify.ts";
+import { BASE_MTU } from "../core/path/path-mtu.ts";
 import { direct, type Path, type RegionId, relay } from "../core/path/path.ts";
+import type { PathTransmit } from "../core/path/peer-paths.ts";
 import type { SessionStore } from "../core/wireguard/counters.ts";
 import type { WireGuardTransmit } from "../core/wireguard/output.ts";
 import { WireGuard } from "../core/wireguard/wireguard.ts";
@@ -43,6 +47,8 @@ export interface NodeOptions extends ReachabilityOptions {
   readonly discoKey: DiscoPrivate;
   /** Of the tunnel device, in bytes. */
   readonly mtu: number;
+  /** Whether datagrams can be sent that nobody cuts into fragments; else packets stay within 1,280 bytes. @default true */
+  readonly sendsWhole?: boolean;
   /** Counters behind the newest that are still accepted. @default WireGuard's of this program, 65,536 */
   readonly replayWindow?: number;
   /** Of a data plane that takes part; `pollDecision` then says what it has to know. */
@@ -61,6 +67,8 @@ export interface PeerStatus {
   /** Own traffic within the last 45 s. */
   readonly active: boolean;
   readonly directAddress: IpPort | undefined;
+  /** How long a packet in the tunnel to it may be, in bytes. */
+  readonly mtu: number;
   readonly txBytes: number;
   readonly rxBytes: number;
   readonly lastWrite: Instant | undefined;
@@ -85,15 +93,18 @@ export class Node implements Machine {
   readonly #callsWaiting = new Set<Peer>();
   /** What a data plane is told. */
   readonly #decisions: Decisions | undefined;
+  /** What a path may be found to carry. */
+  readonly #pathMtu: number;
   #interfaces: readonly Ip[] = [];
   #netMap: NetMap | undefined;
   #filter: PacketFilter | undefined;
-  readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0 };
+  readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0, tooBig: 0 };
 
   constructor(options: NodeOptions) {
     const { suite, random, calendar, nodeKey, discoKey, mtu, replayWindow, sessions } = options;
     this.#decisions = sessions === undefined ? undefined : new Decisions(sessions);
     this.#random = random;
+    this.#pathMtu = options.sendsWhole === false ? BASE_MTU : mtu;
     this.#wireGuard = new WireGuard({
       suite,
       random,
@@ -169,7 +180,12 @@ export class Node implements Machine {
       return;
     }
     this.#filter?.noteOutbound(parsed);
-    this.#wireGuard.sendPacket(peer.node.key, parsed.bytes, now);
+    const { mtu } = peer.paths;
+    if (parsed.bytes.length > mtu) this.#handleTooBig(parsed, peer, mtu, now);
+    else {
+      clampMss(parsed.bytes, mtu);
+      this.#wireGuard.sendPacket(peer.node.key, parsed.bytes, now);
+    }
     this.#settle(now);
   }
 
@@ -323,6 +339,7 @@ export class Node implements Machine {
         node: peer.node,
         active: peer.paths.isActive(now),
         directAddress: peer.paths.directAddress(now),
+        mtu: peer.paths.mtu,
         txBytes: stats?.txBytes ?? 0,
         rxBytes: stats?.rxBytes ?? 0,
         lastWrite: peer.wroteAt,
@@ -334,7 +351,7 @@ export class Node implements Machine {
   #updatePeer(node: MapNode, now: Instant): void {
     const known = this.#peers.byKey(node.key);
     if (known?.node === node) return;
-    const peer = known ?? new Peer(node, this.#random);
+    const peer = known ?? new Peer(node, this.#random, this.#pathMtu);
     const former = this.#peers.put(peer, node);
     this.#wireGuard.configurePeer({ key: node.key, allowedIps: peer.routes }, now);
     this.#decisions?.push({ kind: "peer", peer: node.key, prefixes: peer.routes });
@@ -344,6 +361,7 @@ export class Node implements Machine {
     peer.withPaths((paths) => paths.setMapEndpoints(reachable, now), now);
     const restarted = former?.discoKey !== undefined && former.discoKey.text !== node.discoKey?.text;
     if (restarted) this.#discovery.forget(former.discoKey);
+    if (restarted) peer.paths.handlePeerRestarted();
     if (restarted && peer.paths.isActive(now)) this.#wireGuard.renewSession(node.key, now);
     this.#follow(peer, now);
   }
@@ -442,6 +460,7 @@ export class Node implements Machine {
   #tellSend(peer: Peer, now: Instant): void {
     if (this.#decisions === undefined) return;
     const { key } = peer.node;
+    this.#decisions.mtu(key, peer.paths.mtu);
     const { send } = this.#wireGuard.sessionsOf(key, now);
     this.#decisions.send(key, send === undefined ? undefined : peer.settledPath(now), send);
   }
@@ -458,8 +477,22 @@ export class Node implements Machine {
       return;
     }
     const answer = answerTsmpPing(parsed);
-    if (answer === undefined) this.#packets.push(parsed.bytes);
-    else this.#wireGuard.sendPacket(from, answer, now);
+    if (answer !== undefined) {
+      this.#wireGuard.sendPacket(from, answer, now);
+      return;
+    }
+    clampMss(parsed.bytes, this.#peers.byKey(from)?.paths.mtu ?? BASE_MTU);
+    this.#packets.push(parsed.bytes);
+  }
+
+  /** A packet that is longer than its peer's path carries. */
+  #handleTooBig(packet: Packet, peer: Peer, mtu: number, now: Instant): void {
+    const fragments = fragmentPacket(packet, mtu);
+    for (const fragment of fragments ?? []) this.#wireGuard.sendPacket(peer.node.key, fragment, now);
+    if (fragments !== undefined) return;
+    this.drops.tooBig++;
+    const answer = answerTooBig(packet, mtu);
+    if (answer !== undefined) this.#packets.push(answer);
   }
 
   #sendWireGuard(out: WireGuardTransmit, source: NodePublic | undefined, now: Instant): void {
@@ -496,7 +529,7 @@ export class Node implements Machine {
           this.#sendBy(action.via, peer, action.payload, now);
           break;
         case "ping":
-          this.#sendBy(action.via, peer, this.#discovery.sealPing(peer, action.txId), now);
+          this.#sendPing(action, peer, now);
           break;
         case "call-me-maybe":
           if (this.#reachability.freshen(now)) this.#sendCall(peer, now);
@@ -510,6 +543,19 @@ export class Node implements Machine {
     this.#tellSend(peer, now);
     if (peer.pollTimeout() === undefined) this.#timed.delete(peer);
     else this.#timed.add(peer);
+  }
+
+  #sendPing(
+    { via, txId, wireSize }: Extract<PathTransmit, { kind: "ping" }>,
+    peer: Peer,
+    now: Instant,
+  ): void {
+    if (via.kind === "relay" || wireSize === undefined) {
+      this.#sendBy(via, peer, this.#discovery.sealPing(peer, txId), now);
+      return;
+    }
+    const payload = this.#discovery.sealPaddedPing(peer, txId, via.to, wireSize);
+    if (payload !== undefined) this.#datagrams.push({ to: via.to, payload, whole: true });
   }
 
   #sendCall(peer: Peer, now: Instant): void {

@@ -32,9 +32,9 @@ export class Peer {
   readonly #events: PeerEvent[] = [];
   #relay: RegionId | undefined;
 
-  constructor(node: MapNode, random: Random) {
+  constructor(node: MapNode, random: Random, tunnelMtu?: number) {
     this.node = node;
-    this.paths = new PeerPaths(random);
+    this.paths = new PeerPaths(random, tunnelMtu);
   }
 
   /** The region by which it is reached: its home, or the one it last spoke to us through. */

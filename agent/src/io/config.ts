@@ -26,6 +26,9 @@ export type SecretSource =
   | { readonly kind: "secretsmanager"; readonly arn: string }
   | { readonly kind: "literal"; readonly secret: string };
 
+/** A UDP datagram over IPv4 carries 65,507 bytes, of which WireGuard takes 32. */
+const MAX_MTU = 65_475;
+
 const CERT_REMEDY = "a file with the certificate chain (PEM)";
 const KEY_REMEDY = "a file with the certificate's private key (PEM)";
 
@@ -44,6 +47,12 @@ export const daemonSettings = {
   ...commonSettings,
   port: port("--port", "SALLYPORT_PORT"),
   tun: text("--tun", "SALLYPORT_TUN", "the name of the TUN device, or memory for none"),
+  mtu: {
+    flag: "--mtu",
+    variable: "SALLYPORT_MTU",
+    schema: wholeNumber(1280, MAX_MTU),
+    remedy: `the tunnel's packet size in bytes, from 1280 to ${MAX_MTU}`,
+  },
   loginServer: loginServer(),
   authKey: authKey(),
   certPin: {

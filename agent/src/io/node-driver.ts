@@ -77,7 +77,8 @@ export class NodeDriver {
     for (let decision = node.pollDecision(); decision !== undefined; decision = node.pollDecision())
       fastPath?.decide(decision);
     for (let out = node.pollDatagram(); out !== undefined; out = node.pollDatagram())
-      udp.send(out.to, out.payload);
+      if (out.whole === true) udp.sendWhole?.(out.to, out.payload);
+      else udp.send(out.to, out.payload);
     for (let packet = node.pollPacket(); packet !== undefined; packet = node.pollPacket())
       device.write(packet);
     for (let out = node.pollRelayBytes(); out !== undefined; out = node.pollRelayBytes()) {

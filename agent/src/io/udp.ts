@@ -49,6 +49,11 @@ export interface UdpSocket {
   readonly dropped: number;
   /** Never throws. `payload` must not change afterwards: the kernel may take it later. */
   send(to: IpPort, payload: Uint8Array): void;
+  /**
+   * Sends a datagram that is lost rather than cut into fragments; one that is too long is no error, since it asks just
+   * that. Absent where that can not be had.
+   */
+  readonly sendWhole?: ((to: IpPort, payload: Uint8Array) => void) | undefined;
   /** The payload belongs to the receiver. Replaces the former one. */
   onDatagram(receive: (from: IpPort, payload: Uint8Array) => void): void;
   /**
@@ -154,6 +159,8 @@ const WITHOUT_V6: ReadonlySet<string> = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL"
 
 interface Bound {
   readonly socket: Socket;
+  /** Its descriptor and the C library, where there are such. */
+  readonly native: { readonly libc: Libc; readonly fd: number } | undefined;
   readonly marked: boolean;
 }
 
@@ -185,7 +192,8 @@ async function bindOne(type: "udp4" | "udp6", address: string, port: number, mar
   if (opened === undefined) trySetBuffer(socket);
   else opened.afterBind();
   socket.on("error", () => {}); // a socket's late error belongs to one datagram; send reports those
-  return { socket, marked: opened?.marked ?? false };
+  const native = isAbsent(libc) || opened === undefined ? undefined : { libc, fd: opened.fd };
+  return { socket, native, marked: opened?.marked ?? false };
 }
 
 interface Opened {
@@ -230,6 +238,7 @@ class DualSocket implements UdpSocket {
   readonly localPort: number;
   readonly hasV6: boolean;
   readonly marked: boolean;
+  readonly sendWhole: UdpSocket["sendWhole"];
   readonly #v4: Socket;
   readonly #v6: Socket | undefined;
   readonly #senders = new SenderCache();
@@ -246,6 +255,8 @@ class DualSocket implements UdpSocket {
     this.localPort = v4.socket.address().port;
     this.hasV6 = v6 !== undefined;
     this.marked = v4.marked && (v6?.marked ?? true);
+    this.sendWhole =
+      v4.native === undefined ? undefined : (to, payload) => this.#sendWhole(v4, v6, to, payload);
     const receive = (payload: Uint8Array, info: RemoteInfo): void => {
       const from = this.#senders.get(info.address, info.port);
       if (from !== undefined) this.#receive(from, payload);
@@ -283,6 +294,11 @@ class DualSocket implements UdpSocket {
     this.#closed = true;
     const sockets = this.#v6 === undefined ? [this.#v4] : [this.#v4, this.#v6];
     await Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(resolve))));
+  }
+
+  #sendWhole(v4: Bound, v6: Bound | undefined, to: IpPort, payload: Uint8Array): void {
+    const native = to.ip.isV4 ? v4.native : v6?.native;
+    if (!this.#closed && native !== undefined) native.libc.sendWhole(native.fd, payload, to);
   }
 
   /** The sender is still at work on its own input: it hears of this afterwards, as of the system's errors. */

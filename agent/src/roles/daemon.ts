@@ -12,6 +12,7 @@ import type { Log } from "../base/log.ts";
 import { randomBytes } from "../base/random.ts";
 import { millis } from "../base/time.ts";
 import type { ControlState } from "../core/control/client.ts";
+import { BASE_MTU } from "../core/path/path-mtu.ts";
 import type { NetMap } from "../core/control/net-map.ts";
 import type { Suite } from "../crypto/suite.ts";
 import type { LocalBackend, PingReply, PingRequest, UpEvent, UpRequest } from "../health/local-backend.ts";
@@ -33,13 +34,15 @@ import { type DataPlaneHost, whyNoDataPlane } from "../dataplane/host.ts";
 import { VERSION } from "../base/version.ts";
 import { Queue } from "./event-queue.ts";
 import { openFastPorts, type Ports } from "./ports.ts";
-import { Tunnel, TUNNEL_MTU } from "./tunnel.ts";
+import { Tunnel } from "./tunnel.ts";
 
 export interface DaemonOptions {
   /** UDP; 0 is any that is free. */
   readonly port: number;
   /** Name of the TUN device, or "memory" for none in the kernel. */
   readonly tun: string;
+  /** Of the tunnel, in bytes. @default 1280, as stock peers have it */
+  readonly mtu?: number | undefined;
   readonly stateDir: string;
   /** Path of the Unix socket that the commands use. */
   readonly socket: string;
@@ -76,6 +79,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     throw error;
   }
   return { backend: service, close: () => closeAll(service, api) };
+}
+
+function mtuOf({ mtu }: DaemonOptions): number {
+  return mtu ?? BASE_MTU;
 }
 
 async function closeAll(service: DaemonService, api: { close(): Promise<void> }): Promise<void> {
@@ -277,6 +284,7 @@ class DaemonService implements LocalBackend {
         udp,
         portIsFixed: port !== 0,
         device,
+        mtu: mtuOf(this.#options),
         fastPath: ports.fastPath,
         explicitEndpoints: endpoints,
         loopback,
@@ -314,13 +322,14 @@ class DaemonService implements LocalBackend {
   /** The data plane takes care of the device and the socket where it can. */
   async #openPorts(): Promise<Ports> {
     const { tun, openUdp, port, log } = this.#options;
+    const mtu = mtuOf(this.#options);
     const fast = tun === "memory" || openUdp !== undefined ? "no kernel device" : await this.#openFast(tun);
     if (typeof fast !== "string") return fast;
     log.info("data-plane", { workers: 0, why: fast });
     this.#whyNoDataPlane = fast;
     const udp = await (openUdp?.(port) ?? bindUdp({ port, ...(tun === "memory" ? {} : { mark: OWN_MARK }) }));
     try {
-      const device = tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu: TUNNEL_MTU });
+      const device = tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu });
       return { udp, device, fastPath: undefined };
     } catch (error) {
       await udp.close();
@@ -335,7 +344,7 @@ class DaemonService implements LocalBackend {
     if (why !== undefined) return why;
     try {
       const onFatal = (error: OperationError): void => this.#die(error);
-      const settings = { port, tun, mtu: TUNNEL_MTU, mark: OWN_MARK, env: process.env, onFatal };
+      const settings = { port, tun, mtu: mtuOf(this.#options), mark: OWN_MARK, env: process.env, onFatal };
       const ports = await openFastPorts(settings);
       log.info("data-plane", { ...ports.dataPlane.status, counters: undefined });
       this.#dataPlane = ports.dataPlane;

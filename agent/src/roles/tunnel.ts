@@ -32,9 +32,6 @@ import { resolveStunServers } from "../io/stun-addresses.ts";
 import type { PacketDevice } from "../io/tun.ts";
 import type { UdpSocket } from "../io/udp.ts";
 
-/** Of the tunnel device; stock peers' devices take no more (net/tstun of Tailscale). */
-export const TUNNEL_MTU = 1280;
-
 /** After the home relay is up: whatever a start still has to do comes first. */
 const REHEARSE_AFTER_MS = 100;
 /** More make it hardly faster: the first costs 100 ms of CPU, the last 10. */
@@ -56,6 +53,8 @@ export interface TunnelOptions {
   /** The port was asked for, so a router may forward it to us. */
   readonly portIsFixed: boolean;
   readonly device: PacketDevice;
+  /** Of the device, in bytes. Towards each peer only what its path and its own tunnel carry is used of it. */
+  readonly mtu: number;
   /** Moves packets beside the engine. */
   readonly fastPath: FastPath | undefined;
   /** Endpoints that the operator tells. */
@@ -103,7 +102,8 @@ export class Tunnel {
       calendar: systemCalendar,
       nodeKey,
       discoKey,
-      mtu: TUNNEL_MTU,
+      mtu: options.mtu,
+      sendsWhole: udp.sendWhole !== undefined,
       sessions: fastPath?.sessions,
       localPort: udp.localPort,
       portIsFixed: options.portIsFixed,
@@ -254,11 +254,11 @@ export class Tunnel {
   }
 
   async #applyRoutes(netMap: NetMap): Promise<void> {
-    const { device } = this.#options;
+    const { device, mtu } = this.#options;
     const addresses = netMap.self.addresses.map(({ ip }) => ip);
     if ("setAddresses" in device && typeof device.setAddresses === "function") device.setAddresses(addresses);
     if (this.#closed) return;
-    await this.#router.apply({ addresses, routes: netMap.peers.flatMap(acceptedRoutes), mtu: TUNNEL_MTU });
+    await this.#router.apply({ addresses, routes: netMap.peers.flatMap(acceptedRoutes), mtu });
   }
 
   async #findStunServers({ derpMap }: NetMap): Promise<void> {

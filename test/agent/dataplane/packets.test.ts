@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import fc from "fast-check";
 import { viewOf } from "../../../agent/src/base/bytes.ts";
+import { clampMss } from "../../../agent/src/core/ip/mss.ts";
 import { addWords, finishChecksum, pseudoHeaderSum } from "../../../agent/src/core/ip/checksum.ts";
 import { cutPacket, decodeVirtioHeader } from "../../../agent/src/core/ip/offload.ts";
 import { flowIovecs, GATHERED_FLOWS } from "../../../agent/src/dataplane/memory.ts";
@@ -222,6 +223,52 @@ test.each([
     makePacket({ ...flow, sequence: 1 + i * 1300, id: i }, pattern(1300, i)),
   );
   expect(gather(train).writes).toBe(1);
+});
+
+const options = fc.array(
+  fc.oneof(
+    fc.constantFrom<readonly number[]>(
+      [1],
+      [0],
+      [2, 4, 5, 180],
+      [2, 4, 2, 0],
+      [3, 3, 7],
+      [4, 2],
+      [2, 2],
+      [8, 0],
+    ),
+    fc.tuple(fc.constant(2), fc.constant(4), fc.nat({ max: 255 }), fc.nat({ max: 255 })),
+    fc.tuple(fc.nat({ max: 255 }), fc.nat({ max: 255 })),
+  ),
+  { minLength: 1, maxLength: 6 },
+);
+
+test("a connection's beginning is changed as the plain way does, damaged or not", () => {
+  let changed = 0;
+  fc.assert(
+    fc.property(
+      flows,
+      options,
+      fc.oneof(fc.constant(0), fc.nat({ max: 60 })),
+      fc.integer({ min: 1280, max: 9000 }),
+      fc.array(fc.tuple(fc.nat({ max: 79 }), fc.nat({ max: 255 })), { maxLength: 1 }),
+      (flow, parts, cut, mtu, damage) => {
+        const packet = makePacket({ ...flow, isTcp: true, options: 40, flags: 2 }, pattern(40));
+        const { ip } = headerLengths(flow);
+        packet.set(parts.flat().slice(0, 40), ip + 20);
+        for (const [at, value] of damage) packet[at] = value;
+        const arrived = packet.subarray(0, packet.length - cut);
+        const plain = arrived.slice();
+        const expected = clampMss(plain, mtu);
+        bytes.set(arrived, READ);
+        expect(packets.clamp(READ, arrived.length, mtu) === 1).toBe(expected);
+        expect(bytes.slice(READ, READ + arrived.length)).toEqual(plain);
+        if (expected) changed++;
+      },
+    ),
+    { numRuns: 3000 },
+  );
+  expect(changed).toBeGreaterThan(20);
 });
 
 test("the committed module is what the source compiles to", () => {

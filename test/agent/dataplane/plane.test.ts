@@ -6,14 +6,19 @@ import fc from "fast-check";
 import { concat } from "../../../agent/src/base/bytes.ts";
 import { instant } from "../../../agent/src/base/time.ts";
 import { cutPacket, decodeVirtioHeader } from "../../../agent/src/core/ip/offload.ts";
+import { clampMss } from "../../../agent/src/core/ip/mss.ts";
 import { packetLength } from "../../../agent/src/core/wireguard/allowed-ips.ts";
 import { Keypair } from "../../../agent/src/core/wireguard/keypair.ts";
 import { decodeMessage } from "../../../agent/src/core/wireguard/messages.ts";
 import { Counter } from "../../../agent/src/dataplane/messages.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
 import { canOpenPlanes, closePlanes, type Ends, KEYS, MTU, openEnds, openPair } from "./planes.ts";
-import { flows, headerLengths, makePacket, pattern, virtio } from "./support.ts";
+import { type Flow, flows, headerLengths, makePacket, pattern, virtio } from "./support.ts";
 
+const SYN: Flow = {
+  ...{ version: 4, isTcp: true, port: 1, sequence: 1, flags: 2, options: 4, id: 1 },
+  ...{ dontFragment: true, trafficClass: 0 },
+};
 const NOW = instant(1000);
 const testPlane = canOpenPlanes;
 
@@ -196,6 +201,40 @@ testPlane("what it can not send, it hands to the engine", () => {
     }),
     { numRuns: 20 },
   );
+});
+
+testPlane("what is longer than the peer's path carries is the engine's, until the path carries it", () => {
+  const ends = openEnds({ mtu: 9000 });
+  const flow: Flow = { ...SYN, isTcp: false };
+  const packet = makePacket(flow, pattern(4000));
+  const large = concat(virtio(flow, 3000), makePacket(flow, pattern(8000)));
+  for (const read of [concat(virtio(undefined, 0), packet), large]) ends.toDevice(read);
+  ends.turn();
+  expect(ends.handedPackets().map(({ length }) => length)).toEqual([4028, 3028, 3028, 2028]);
+  expect(ends.datagrams()).toEqual([]);
+  ends.plane.apply({ kind: "mtu", peer: 1, mtu: 8000 });
+  for (const read of [concat(virtio(undefined, 0), packet), large]) ends.toDevice(read);
+  ends.turn();
+  expect(ends.datagrams()).toHaveLength(4);
+  ends.close();
+});
+
+testPlane("a connection begins with segments that the path carries, in both directions", () => {
+  const { a, b, close } = openPair({ mtu: 9000 });
+  b.plane.apply({ kind: "mtu", peer: 1, mtu: 2000 });
+  a.plane.apply({ kind: "mtu", peer: 1, mtu: 4000 });
+  for (const version of [4, 6] as const) {
+    const offered = makePacket({ ...SYN, version }, new Uint8Array(0));
+    const { ip } = headerLengths({ ...SYN, version });
+    offered.set([2, 4, 0x22, 0x60], ip + 20);
+    const expected = offered.slice();
+    expect([clampMss(expected, 4000), clampMss(expected, 2000)]).toEqual([true, true]);
+    a.toDevice(concat(virtio(undefined, 0), offered));
+    a.turn();
+    b.turn();
+    expect(b.fromDevice().map(hex)).toEqual([hex(expected)]);
+  }
+  close();
 });
 
 testPlane("any datagram is refused, opened or handed to the engine as it came", () => {

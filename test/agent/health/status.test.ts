@@ -137,6 +137,7 @@ function countersOf(node: MapNode): PeerStatus {
     node,
     active: true,
     directAddress: undefined,
+    mtu: 1280,
     txBytes: 0,
     rxBytes: 0,
     lastWrite: undefined,

@@ -18,6 +18,7 @@ import { randomBytes, type Random } from "../../base/random.ts";
 import { after, earliest, type Instant, type Millis, millis, seconds, since } from "../../base/time.ts";
 import { betterAddress } from "./better.ts";
 import { type Candidate, Candidates } from "./candidate.ts";
+import { BASE_MTU, PathMtu } from "./path-mtu.ts";
 import { direct, type Path, pathText, type RegionId, relay } from "./path.ts";
 
 /** How long a pong proves its path (as magicsock's trustUDPAddrDuration). */
@@ -52,7 +53,13 @@ const TX_ID_LENGTH = 12;
 const WIRE_MTU = 1360;
 
 export type PathTransmit =
-  | { readonly kind: "ping"; readonly via: Path; readonly txId: Uint8Array }
+  | {
+      readonly kind: "ping";
+      readonly via: Path;
+      readonly txId: Uint8Array;
+      /** How long it has to be on the wire, without being cut; `undefined`: as it is. */
+      readonly wireSize: number | undefined;
+    }
   | { readonly kind: "call-me-maybe"; readonly region: RegionId };
 
 export type PathEvent =
@@ -65,6 +72,7 @@ export type PathEvent =
 interface SentPing {
   readonly via: Path;
   readonly at: Instant;
+  readonly wireSize: number | undefined;
 }
 
 interface Best {
@@ -99,9 +107,17 @@ export class PeerPaths {
   #nextCallAt: Instant | undefined;
   #lostAt: Instant | undefined;
   #comparedAt: Instant | undefined;
+  readonly #mtu: PathMtu;
 
-  constructor(random: Random) {
+  /** @param tunnelMtu of our own tunnel device; with more than 1,280 bytes it is found out what the path carries */
+  constructor(random: Random, tunnelMtu: number = BASE_MTU) {
     this.#random = random;
+    this.#mtu = new PathMtu(tunnelMtu);
+  }
+
+  /** How long a packet in the tunnel to the peer may be, in bytes. */
+  get mtu(): number {
+    return this.#mtu.mtu;
   }
 
   /** The peer's home relay, from the map; `undefined` where it has none. */
@@ -158,9 +174,10 @@ export class PeerPaths {
     return this.#best === undefined ? undefined : this.#sendPing(direct(this.#best.address), now);
   }
 
-  /** A ping of the peer, its box opened. The caller answers it. */
-  handlePing(from: Path, now: Instant): void {
+  /** A ping of the peer, its box opened. The caller answers it. `wireSize`: of a padded one, with IP and UDP. */
+  handlePing(from: Path, now: Instant, wireSize = 0): void {
     if (from.kind !== "direct") return;
+    this.#mtu.heard(wireSize);
     const candidate = this.#candidates.learn(from.to, now);
     const gap = this.#isProven(now) ? SPARE_PING_GAP : PING_GAP;
     if (this.#best?.address.text !== from.to.text || !this.#isProven(now))
@@ -175,7 +192,10 @@ export class PeerPaths {
     this.#pings.delete(id);
     const rtt = since(ping.at, now);
     this.#events.push({ kind: "pong", txId: id, via: ping.via, rtt });
-    if (ping.via.kind === "direct") this.#prove(ping.via.to, ping.at, rtt, now);
+    if (ping.via.kind !== "direct") return;
+    this.#prove(ping.via.to, ping.at, rtt, now);
+    if (ping.wireSize !== undefined && ping.via.to.text === this.#best?.address.text)
+      this.#mtu.answered(ping.wireSize, now);
   }
 
   /** The peer says where it is, and that it is pinging us from there. */
@@ -195,6 +215,11 @@ export class PeerPaths {
     if (this.#best?.address.text === address.text) this.#lose(now);
   }
 
+  /** The peer's program is another one: what its tunnel carries has to be heard again. */
+  handlePeerRestarted(): void {
+    this.#mtu.forget();
+  }
+
   /** Our own network changed, or the peer restarted: nothing that was proven holds. */
   handleNetworkChange(now: Instant): void {
     this.#candidates.forgetPings();
@@ -207,6 +232,7 @@ export class PeerPaths {
   handleTimeout(now: Instant): void {
     for (const [id, { at }] of this.#pings) if (since(at, now) >= PING_LIFETIME) this.#pings.delete(id);
     this.#watchBest(now);
+    this.#probeMtu(now);
     this.#advanceDiscovery(now);
     if (this.#heartbeatAt !== undefined && now >= this.#heartbeatAt) this.#heartbeat(now);
   }
@@ -216,6 +242,7 @@ export class PeerPaths {
     const step = discovery === undefined ? undefined : DISCOVERY_STEPS[discovery.step];
     let at = earliest(this.#heartbeatAt, this.#bestDeadline());
     if (discovery !== undefined && step !== undefined) at = earliest(at, after(discovery.startedAt, step));
+    if (this.#best !== undefined) at = earliest(at, this.#mtu.next(this.#isInUse(this.#best)));
     const [oldest] = this.#pings.values();
     return oldest === undefined ? at : earliest(at, after(oldest.at, PING_LIFETIME));
   }
@@ -287,17 +314,31 @@ export class PeerPaths {
     this.#sendPing(direct(candidate.address), now);
   }
 
-  #sendPing(via: Path, now: Instant): string {
+  /** A padded one says nothing about the path when it is not answered. */
+  #sendPing(via: Path, now: Instant, wireSize?: number): string {
     const txId = randomBytes(this.#random, TX_ID_LENGTH);
     const id = toHex(txId);
-    this.#pings.set(id, { via, at: now });
-    this.#transmits.push({ kind: "ping", via, txId });
+    this.#pings.set(id, { via, at: now, wireSize });
+    this.#transmits.push({ kind: "ping", via, txId, wireSize });
     const best = this.#best;
-    if (best !== undefined && pathText(via) === best.address.text) {
+    if (wireSize === undefined && best !== undefined && pathText(via) === best.address.text) {
       best.pingedAt = now;
       best.silentSince ??= now;
     }
     return id;
+  }
+
+  /** Finds out how long packets may be on the path in use. */
+  #probeMtu(now: Instant): void {
+    const best = this.#best;
+    if (best === undefined) return;
+    const active = this.isActive(now) && this.#isInUse(best);
+    for (const size of this.#mtu.due(now, { rtt: best.rtt, active }))
+      this.#sendPing(direct(best.address), now, size);
+  }
+
+  #isInUse(best: Best): boolean {
+    return this.#trafficAt !== undefined && !best.inDoubt;
   }
 
   /** Asks the path in use whether it works, where the last question was answered long enough ago. */
@@ -344,6 +385,8 @@ export class PeerPaths {
     this.#comparedAt = now;
     this.#lostAt = undefined;
     this.#events.push({ kind: "moved", to: direct(address) });
+    this.#mtu.begin(now);
+    this.#probeMtu(now);
   }
 
   /** How long the path in use may take to answer. */

@@ -225,6 +225,11 @@ function prepareTemplate(): void {
   }
 }
 
+/** How long the longest packet of the read is. */
+export function longest(): u32 {
+  return cutHeader == cutTotal ? cutTotal : cutHeader + min(cutSize, cutTotal - cutHeader);
+}
+
 /**
  * Makes packet `index` of the read ready to be sealed: its headers right before its payload, 64 zero bytes before
  * those, its padding after it. They lie where the packet before was, so take them in order, each once.
@@ -295,6 +300,56 @@ function clearBlock(at: usize): void {
   v128.store(at, zero, 16);
   v128.store(at, zero, 32);
   v128.store(at, zero, 48);
+}
+
+// The beginning of a connection
+
+const SYN: u32 = 2;
+
+/**
+ * Lowers the maximum segment size that a SYN offers to what fits into `mtu`, and changes its finished checksum along.
+ * Returns 1 where it did.
+ */
+export function clamp(packet: usize, length: u32, mtu: u32): u32 {
+  if (length < V4_HEADER) return 0;
+  const version: u32 = load<u8>(packet) >> 4;
+  const isV4 = version == 4;
+  if (!isV4 && (version != 6 || length < V6_HEADER)) return 0;
+  if (<u32>(isV4 ? load<u8>(packet, 9) : load<u8>(packet, 6)) != TCP) return 0;
+  if (isV4 && (load<u16>(packet, 6) & 0xff3f) != 0) return 0;
+  const ip: u32 = isV4 ? (<u32>load<u8>(packet) & 15) << 2 : V6_HEADER;
+  const total = isV4 ? load16be(packet + 2) : V6_HEADER + load16be(packet + 4);
+  if (ip < ipHeader(isV4) || total > length || ip + TCP_HEADER > total) return 0;
+  const tcp = packet + ip;
+  const headers: u32 = (<u32>load<u8>(tcp, 12) >> 4) << 2;
+  if (ip + headers > total || (load<u8>(tcp, 13) & SYN) == 0) return 0;
+  let at: u32 = TCP_HEADER;
+  while (at + 1 < headers) {
+    const kind: u32 = load<u8>(tcp + at);
+    if (kind == 0) return 0;
+    if (kind == 1) {
+      at++;
+      continue;
+    }
+    const size: u32 = load<u8>(tcp + at, 1);
+    if (size < 2 || at + size > headers) return 0;
+    if (kind == 2 && size == 4) {
+      at += 2;
+      const before = load16be(tcp + at);
+      const most: u32 = mtu - ipHeader(isV4) - TCP_HEADER;
+      if (before <= most) return 0;
+      // As the words are counted that the checksum adds up: those at odd places with their bytes swapped.
+      const odd = (at & 1) != 0;
+      const out = odd ? before : swap16(before);
+      const into = odd ? most : swap16(most);
+      const kept: u64 = <u64>(~(<u32>load<u16>(tcp, 16)) & 0xffff) + (~out & 0xffff) + into;
+      store<u16>(tcp, <u16>(~fold(kept) & 0xffff), 16);
+      store16be(tcp + at, most);
+      return 1;
+    }
+    at += size;
+  }
+  return 0;
 }
 
 // Around a sealed packet

@@ -31,6 +31,11 @@ export const SO_RCVBUF = 8;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MARK = 36;
+const IPPROTO_IP = 0;
+const IP_MTU_DISCOVER = 10;
+const IPV6_MTU_DISCOVER = 23;
+/** What Linux begins with; and "don't fragment" whatever size is believed to pass. */
+const [PMTUDISC_WANT, PMTUDISC_PROBE] = [1, 3];
 
 const SOCKADDR_IN_LENGTH = 16;
 const SOCKADDR_IN6_LENGTH = 28;
@@ -61,6 +66,8 @@ export interface Libc {
   setsockopt(fd: number, level: number, option: number, value: number): number;
   /** A raw ICMP socket takes port 0. */
   sendto(fd: number, bytes: Uint8Array, to: IpPort): number;
+  /** As a datagram that nobody on the way, nor this machine, may cut into fragments. -EMSGSIZE where it is too long. */
+  sendWhole(fd: number, bytes: Uint8Array, to: IpPort): number;
   /** One datagram: its length and source, or -errno. A raw IPv4 socket hands out the IP header too. */
   recvfrom(fd: number, out: Uint8Array): { readonly length: number; readonly from: IpPort } | number;
   /**
@@ -138,6 +145,20 @@ function bindFunctions(koffi: Koffi): Libc {
     sendto(fd, bytes, to) {
       const address = encodeSockaddr(to);
       return orErrno(sendto(fd, bytes, bytes.length, 0, address, address.length));
+    },
+    sendWhole(fd, bytes, to) {
+      const address = encodeSockaddr(to);
+      const discover = (how: number): number => {
+        const [level, option] = to.ip.isV4
+          ? [IPPROTO_IP, IP_MTU_DISCOVER]
+          : [IPPROTO_IPV6, IPV6_MTU_DISCOVER];
+        return orErrno(setsockopt(fd, level, option, Int32Array.of(how), Int32Array.BYTES_PER_ELEMENT));
+      };
+      const asked = discover(PMTUDISC_PROBE);
+      if (asked < 0) return asked;
+      const sent = orErrno(sendto(fd, bytes, bytes.length, 0, address, address.length));
+      discover(PMTUDISC_WANT);
+      return sent;
     },
     recvfrom(fd, out) {
       const from = new Uint8Array(SOCKADDR_IN6_LENGTH);
