@@ -16,6 +16,8 @@ const shared = {
 };
 
 module.exports = {
+  // A hang should fail, a machine that has much to do should not.
+  testTimeout: 30_000,
   projects: [
     {
       ...shared,
