@@ -18,8 +18,18 @@ test("Let's Encrypt is asked once its terms are agreed to, and proves over port 
 });
 
 test.each([
-  ["without agreed terms", {}, BESIDE, "read its terms (https://letsencrypt.org/repository/) and give --acme-terms-agreed"],
-  ["of another authority", { SALLYPORT_RELAY_ACME_DIRECTORY: "https://ca.example/dir" }, BESIDE, "--acme asks ca.example"],
+  [
+    "without agreed terms",
+    {},
+    BESIDE,
+    "read its terms (https://letsencrypt.org/repository/) and give --acme-terms-agreed",
+  ],
+  [
+    "of another authority",
+    { SALLYPORT_RELAY_ACME_DIRECTORY: "https://ca.example/dir" },
+    BESIDE,
+    "--acme asks ca.example",
+  ],
   ["beside a certificate", {}, { ...BESIDE, certFile: "x.pem" }, "leave --cert-file and --key-file out"],
   ["without a name", {}, { ...BESIDE, name: undefined }, "give --hostname or --address"],
 ])("%s it is refused", (_, env, beside, why) => {
