@@ -98,9 +98,9 @@ async function startBoth(relay: RelayOptions, settings: ControlSettings, log: Lo
 }
 
 function controlOptions(settings: ControlSettings, log: Log): Omit<ControlRoleOptions, "derpMap"> {
-  const { stateDir, socket, hostname, domain, listen, certFile, keyFile, acme } = settings;
+  const { stateDir, socket, hostname, domain, listen, certFile, keyFile } = settings;
   return {
-    ...{ stateDir, socket, hostname, domain, acme, log },
+    ...{ stateDir, socket, hostname, domain, log },
     listen: { host: listen.host ?? ANY_ADDRESS, port: listen.port },
     certificate: certificateOf(certFile, keyFile),
     authKeyFile: authKeyFileOf(settings),

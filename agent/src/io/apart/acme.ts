@@ -1,3 +1,0 @@
-import acme from "acme-client";
-
-export const { Client, crypto } = acme;
