@@ -98,9 +98,9 @@ async function startBoth(relay: RelayOptions, settings: ControlSettings, log: Lo
 }
 
 function controlOptions(settings: ControlSettings, log: Log): Omit<ControlRoleOptions, "derpMap"> {
-  const { stateDir, socket, hostname, domain, listen, certFile, keyFile } = settings;
+  const { stateDir, socket, hostname, domain, listen, certFile, keyFile, acme } = settings;
   return {
-    ...{ stateDir, socket, hostname, domain, log },
+    ...{ stateDir, socket, hostname, domain, acme, log },
     listen: { host: listen.host ?? ANY_ADDRESS, port: listen.port },
     certificate: certificateOf(certFile, keyFile),
     authKeyFile: authKeyFileOf(settings),

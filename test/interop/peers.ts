@@ -1,7 +1,7 @@
 /**
  * The programs that Sallyport is held against, unmodified: built from the Go module proxy, once.
  *
- * What is built is pinned by two Go modules in peers/ (their requirements differ). The programs are kept in
+ * What is built is pinned by three Go modules in peers/ (their requirements differ). The programs are kept in
  * `.cache/peers`, or $SALLYPORT_PEERS_CACHE, under the hash of their module, and built anew only when it changes.
  */
 import { spawn, spawnSync } from "node:child_process";
@@ -33,7 +33,7 @@ const GO_NEEDED = "the peers are built with Go 1.26 or later: install it (https:
 
 /** `test`, where there are root, namespaces and Go; elsewhere `test.skip`. */
 export const testWithPeers = canBuildLabs
-  ? requires("go", spawnSync("go", ["version"]).status === 0, GO_NEEDED)
+  ? requires("go", hasGo(), GO_NEEDED)
   : requires("root", canBuildLabs, LAB_NEEDS);
 
 /** Builds what is not there yet, saying so. @throws Error with what Go said */
@@ -48,7 +48,18 @@ export async function buildPeers(): Promise<Peers> {
   };
 }
 
+/** The certificate authority for tests of ACME; it needs no root. @throws Error with what Go said */
+export async function buildPebble(): Promise<string> {
+  return join(await buildModule("pebble"), "pebble");
+}
+
+export const testWithGo = requires("go", hasGo(), GO_NEEDED);
+
 const MODULES = join(__dirname, "peers");
+
+function hasGo(): boolean {
+  return spawnSync("go", ["version"]).status === 0;
+}
 
 /** The folder with the module's programs. */
 async function buildModule(name: string): Promise<string> {

@@ -1,6 +1,7 @@
 /** What a command may touch: it gets all of it from `main`, so that a test can stand in for the terminal. */
 import type { Calendar } from "../base/time.ts";
 import type { LogLevel } from "../io/logger.ts";
+import type { AcmeSettings } from "../io/acme-certificate.ts";
 import type { Listen } from "../io/config.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -65,6 +66,7 @@ export interface RelaySettings {
   /** PEM. Both or none: then it makes a self-signed certificate. */
   readonly certFile: string | undefined;
   readonly keyFile: string | undefined;
+  readonly acme: AcmeSettings | undefined;
   readonly address: string | undefined;
   /** The coordination server that shares the relay's TLS port. */
   readonly coordination: ControlSettings | undefined;
@@ -82,6 +84,7 @@ export interface ControlSettings {
   /** PEM. Both or none: then it makes a self-signed certificate. */
   readonly certFile: string | undefined;
   readonly keyFile: string | undefined;
+  readonly acme: AcmeSettings | undefined;
   /** Where the first auth key is written. */
   readonly authKeyFile: string | undefined;
   /** Where the join token is written. */

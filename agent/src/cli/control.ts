@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { acmeOf, addAcmeOptions } from "./acme.ts";
 import { controlSettings, DEFAULT_CONTROL_SOCKET, DEFAULT_STATE_DIR } from "../io/config.ts";
 import type { CommandContext, ControlSettings } from "./context.ts";
 import { authKeyCommand } from "./control-auth-key.ts";
@@ -7,7 +8,7 @@ import { configOption, type FlagValues, newCommand, settingsOf } from "./options
 import { runRole } from "./run-role.ts";
 
 export function controlCommand(context: CommandContext): Command {
-  return newCommand("control", "run a coordination server in the foreground")
+  return addAcmeOptions(newCommand("control", "run a coordination server in the foreground"))
     .option("--listen <address>", "TCP address for TLS (default :443)")
     .option("--hostname <name>", "DNS name by which nodes reach it")
     .option("--domain <suffix>", "what the nodes' names end with")
@@ -41,6 +42,7 @@ export async function readControlSettings(
   const values = await settingsOf(controlSettings, flags, context, "control");
   return {
     ...values,
+    acme: acmeOf(values, { certFile: values.certFile, name: values.hostname }),
     stateDir: values.stateDir ?? DEFAULT_STATE_DIR,
     socket: values.socket ?? DEFAULT_CONTROL_SOCKET,
     logLevel: values.logLevel ?? "info",

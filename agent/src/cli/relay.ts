@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { acmeOf, addAcmeOptions } from "./acme.ts";
 import { DEFAULT_STATE_DIR, relaySettings } from "../io/config.ts";
 import type { CommandContext, ControlSettings, RelaySettings } from "./context.ts";
 import { readControlSettings } from "./control.ts";
@@ -6,7 +7,7 @@ import { configOption, type FlagValues, newCommand, settingsOf } from "./options
 import { runRole } from "./run-role.ts";
 
 export function relayCommand(context: CommandContext): Command {
-  return newCommand("relay", "run a relay (DERP over TLS, and STUN) in the foreground")
+  return addAcmeOptions(newCommand("relay", "run a relay (DERP over TLS, and STUN) in the foreground"))
     .option("--listen <address>", "TCP address for TLS (default :443)")
     .option("--stun-port <port>", "UDP port for STUN (default 3478)")
     .option("--hostname <name>", "DNS name by which clients reach it")
@@ -44,6 +45,7 @@ async function readRelaySettings(flags: FlagValues, context: CommandContext): Pr
   const { coordination, ...values } = await settingsOf(relaySettings, flags, context, "relay");
   return {
     ...values,
+    acme: acmeOf(values, { certFile: values.certFile, name: values.hostname ?? values.address }),
     coordination: coordination === true ? await sharedCoordination(flags, values, context) : undefined,
     stateDir: values.stateDir ?? DEFAULT_STATE_DIR,
     logLevel: values.logLevel ?? "info",
@@ -61,6 +63,7 @@ async function sharedCoordination(
   context: CommandContext,
 ): Promise<ControlSettings> {
   const { config, stateDir } = flags;
-  const settings = await readControlSettings({ config, stateDir: stateDir ?? relay.stateDir }, context);
+  const own = { config, stateDir: stateDir ?? relay.stateDir };
+  const settings = await readControlSettings(own, context);
   return { ...settings, hostname: settings.hostname ?? relay.hostname };
 }

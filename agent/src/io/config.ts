@@ -43,6 +43,30 @@ export const commonSettings = {
   },
 } satisfies Settings;
 
+/** How a server asks an authority for its certificate. */
+export function acmeSettings(prefix: string) {
+  const yesOrNo = (flagName: string, name: string) => ({
+    ...{ flag: flagName, variable: `${prefix}_${name}`, schema: flag(), remedy: "true or false" },
+  });
+  return {
+    acme: yesOrNo("--acme", "ACME"),
+    acmeTermsAgreed: yesOrNo("--acme-terms-agreed", "ACME_TERMS_AGREED"),
+    acmeEmail: {
+      flag: "--acme-email",
+      variable: `${prefix}_ACME_EMAIL`,
+      schema: z.email(),
+      remedy: "an e-mail address",
+    },
+    acmeDirectory: {
+      flag: "--acme-directory",
+      variable: `${prefix}_ACME_DIRECTORY`,
+      schema: z.url({ protocol: /^https$/ }),
+      remedy: "the address of an authority's directory, https://…",
+    },
+    acmeHttpPort: port("--acme-http-port", `${prefix}_ACME_HTTP_PORT`),
+  } satisfies Settings;
+}
+
 export const daemonSettings = {
   ...commonSettings,
   port: port("--port", "SALLYPORT_PORT"),
@@ -89,6 +113,7 @@ export const relaySettings = {
     remedy: "a short name such as nyc: lower-case letters, digits and hyphens",
   },
   regionName: text("--region-name", "SALLYPORT_RELAY_REGION_NAME", "a name for people, such as New York"),
+  ...acmeSettings("SALLYPORT_RELAY"),
   certFile: text("--cert-file", "SALLYPORT_RELAY_CERT_FILE", CERT_REMEDY),
   keyFile: text("--key-file", "SALLYPORT_RELAY_KEY_FILE", KEY_REMEDY),
   address: {
@@ -131,6 +156,7 @@ export const controlSettings = {
       .transform((value) => ({ parameter: value.slice("ssm:".length) })),
     remedy: "ssm: and the name of a parameter of AWS Systems Manager",
   },
+  ...acmeSettings("SALLYPORT_CONTROL"),
   certFile: text("--cert-file", "SALLYPORT_CONTROL_CERT_FILE", CERT_REMEDY),
   keyFile: text("--key-file", "SALLYPORT_CONTROL_KEY_FILE", KEY_REMEDY),
   domain: {

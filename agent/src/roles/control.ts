@@ -9,6 +9,7 @@ import type { Log } from "../base/log.ts";
 import { randomBytes } from "../base/random.ts";
 import type { JsonObject } from "../core/control/json.ts";
 import { Coordination } from "../engine/coordination.ts";
+import { type AcmeCertificate, type AcmeSettings, keepAcmeCertificate } from "../io/acme-certificate.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
 import { type ControlAdmin, serveControlAdmin } from "../io/control-admin.ts";
@@ -32,6 +33,8 @@ export interface ControlRoleOptions {
   readonly plainHttp?: boolean | undefined;
   /** PEM files. @default a self-signed certificate, kept in the state directory */
   readonly certificate?: { readonly certFile: string; readonly keyFile: string } | undefined;
+  /** Gets a certificate for `hostname` from an authority. @default none is asked */
+  readonly acme?: AcmeSettings | undefined;
   /** DERPMap in the wire's form; one set later through the administrator's socket wins. */
   readonly derpMap: JsonObject;
   /** The administrator's socket. @default none */
@@ -51,15 +54,15 @@ export interface ControlRoleOptions {
 export interface SharedServer {
   readonly server: HttpsServer;
   readonly port: number;
-  /** "sha256-raw:…" */
-  readonly certPin: string;
+  /** "sha256-raw:…"; undefined where clients need none. */
+  readonly certPin: string | undefined;
 }
 
 export interface ControlRole {
   readonly url: string;
   /** "mkey:…" */
   readonly publicKey: string;
-  /** "sha256-raw:…" of the certificate; `undefined` without TLS. */
+  /** "sha256-raw:…" of the certificate; `undefined` without TLS, and where an authority vouches for it. */
   readonly certPin: string | undefined;
   readonly port: number;
   readonly coordination: Coordination;
@@ -73,15 +76,24 @@ export async function startControl(options: ControlRoleOptions): Promise<Control
   const driver = await loadDriver(options);
   const noiseKey = await loadNoiseKey(join(stateDir, "control-key.json"));
   const { shared } = options;
-  const own = options.plainHttp === true || shared !== undefined ? undefined : await loadCertificate(options);
-  const server = shared?.server ?? (own === undefined ? createHttpServer() : createTlsServer(own));
-  const certPin = shared?.certPin ?? own?.pin;
+  const isPlain = options.plainHttp === true || shared !== undefined;
+  let tls: HttpsServer | undefined;
+  const acme = isPlain
+    ? undefined
+    : await startAcme(options, ({ keyPem, certPem }) =>
+        tls?.setSecureContext({ key: keyPem, cert: certPem, minVersion: "TLSv1.2" }),
+      );
+  const own = isPlain ? undefined : (acme?.current ?? (await loadCertificate(options)));
+  if (own !== undefined) tls = createTlsServer(own);
+  const server = shared?.server ?? tls ?? createHttpServer();
+  const certPin = shared === undefined && acme === undefined ? own?.pin : shared?.certPin;
   const attached = attachControl({
     ...{ server, driver, noiseKey, log, shared: shared !== undefined },
     ...{ suite: nodeSuite, random: systemRandom },
   });
   let [admin, listener]: [ControlAdmin | undefined, TcpListener | undefined] = [undefined, undefined];
   const close = async (): Promise<void> => {
+    acme?.close();
     await admin?.close();
     await driver.close();
     attached.close();
@@ -94,7 +106,7 @@ export async function startControl(options: ControlRoleOptions): Promise<Control
     const port = shared?.port ?? bound?.port ?? options.listen.port;
     if (options.socket !== undefined) admin = await serveControlAdmin({ path: options.socket, driver, log });
     const host = options.hostname ?? (bound === undefined ? "localhost" : hostOf(bound.ip));
-    const url = `${certPin === undefined ? "http" : "https"}://${host}:${port}`;
+    const url = `${options.plainHttp === true ? "http" : "https"}://${host}:${port}`;
     if (certPin !== undefined) await writeFileAtomic(join(stateDir, "cert-pin"), `${certPin}\n`);
     log.info("control-listening", { url, publicKey: attached.publicKey.text, certPin });
     return {
@@ -156,6 +168,18 @@ async function loadNoiseKey(path: string): Promise<MachinePrivate> {
       `${path} holds no key and was left as it is: restore it from a backup, or remove it to get a new key`,
     );
   }
+}
+
+async function startAcme(
+  { acme, hostname, listen: { host }, stateDir, log }: ControlRoleOptions,
+  onCertificate: (certificate: TlsCertificate) => void,
+): Promise<AcmeCertificate | undefined> {
+  if (acme === undefined) return undefined;
+  if (hostname === undefined) {
+    throw new UsageError("acme-name", "--acme proves what clients connect to: give --hostname");
+  }
+  const calendar = systemCalendar;
+  return await keepAcmeCertificate({ ...acme, name: hostname, host, stateDir, calendar, log, onCertificate });
 }
 
 function loadCertificate(options: ControlRoleOptions): Promise<TlsCertificate> {

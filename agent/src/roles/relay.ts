@@ -15,6 +15,7 @@ import type { DerpCounters } from "../core/derp/server-counters.ts";
 import { DerpServer } from "../core/derp/server.ts";
 import { type DerpRegion, derpRegionToJson, type DerpRegionJson } from "../core/path/derp-map.ts";
 import { regionId } from "../core/path/path.ts";
+import { type AcmeCertificate, type AcmeSettings, keepAcmeCertificate } from "../io/acme-certificate.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { listenTcp } from "../io/listen.ts";
 import { nodeSuite } from "../io/node-suite.ts";
@@ -37,6 +38,8 @@ export interface RelayOptions {
   /** PEM. Both or none. @default a self-signed certificate, kept in the state directory */
   readonly certFile?: string | undefined;
   readonly keyFile?: string | undefined;
+  /** Gets a certificate for `hostname` from an authority. @default none is asked */
+  readonly acme?: AcmeSettings | undefined;
   /** 900–999 are free for private relays. */
   readonly regionId: number;
   /** Short, such as "nyc". */
@@ -55,9 +58,11 @@ export interface Relay {
   readonly address: IpPort;
   readonly stunAddress: IpPort | undefined;
   readonly serverKey: NodePublic;
-  /** "sha256-raw:<hex>" of a self-signed certificate. */
+  /** "sha256-raw:<hex>" of a self-signed certificate; undefined where an authority vouches for it. */
   readonly certName: string | undefined;
-  /** The same of whatever certificate it has. */
+  /** Whether an authority vouches for the certificate, so that clients need no pin. */
+  readonly isPublic: boolean;
+  /** The pin of whatever certificate it began with. */
   readonly certPin: string;
   readonly region: DerpRegion;
   /** The same as it stands in a DERPMap. */
@@ -82,26 +87,34 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     serverKey,
     ...(allow === undefined ? {} : { allow }),
   });
-  const certificate = await loadCertificate(options, calendar);
+  let server: HttpsServer | undefined;
+  const serve = (certificate: TlsCertificate): void =>
+    server?.setSecureContext(relaySecureContext(certificate, derp.publicKey, calendar.now()));
+  const acme = await startAcme(options, calendar, serve);
+  const load = async () => acme?.current ?? (await loadCertificate(options, calendar));
+  const certificate = await load();
   if (certificate.notAfter < calendar.now()) {
     log.warn("certificate-ended", {
       file: options.certFile,
       ended: new Date(certificate.notAfter).toISOString(),
     });
   }
-  const server = createServer(relaySecureContext(certificate, derp.publicKey, calendar.now()));
+  server = createServer(relaySecureContext(certificate, derp.publicKey, calendar.now()));
   server.on("tlsClientError", (error) => log.debug("tls-client", { error: error.message }));
   const attached = attachRelay({ server, derp, log, shared: share !== undefined });
   share?.(server);
-  const listener = await listenTcp(server, listen.host, listen.port);
+  const listener = await listenTcp(server, listen.host, listen.port).catch((error: unknown) => {
+    acme?.close();
+    throw error;
+  });
   const { address } = listener;
   const stun = await startStun(options).catch(async (error: unknown) => {
     await listener.close();
     throw error;
   });
-  const renewal = setInterval(() => void renew(server, derp, options, calendar), RENEW_EVERY);
+  const renewal = setInterval(() => void renew(load, serve, log), RENEW_EVERY);
   renewal.unref();
-  const certName = options.certFile === undefined ? certificate.pin : undefined;
+  const certName = options.certFile === undefined && acme === undefined ? certificate.pin : undefined;
   const region = regionOf(options, address.port, stun?.port, certName);
   log.info("relay-listening", { port: address.port, stun: stun?.port, key: derp.publicKey.short });
   return {
@@ -109,12 +122,14 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     stunAddress: stun === undefined ? undefined : new IpPort(address.ip, stun.port),
     serverKey: derp.publicKey,
     certName,
+    isPublic: acme !== undefined,
     certPin: certificate.pin,
     region,
     derpMapRegion: derpRegionToJson(region),
     counters: derp.counters,
     async close() {
       clearInterval(renewal);
+      acme?.close();
       attached.close();
       await Promise.all([listener.close(), stun?.close()]);
     },
@@ -134,18 +149,26 @@ function loadCertificate(options: RelayOptions, calendar: Calendar): Promise<Tls
   return selfSignedCertificate({ stateDir, names, calendar, fileName: CERTIFICATE_FILE });
 }
 
-async function renew(
-  server: HttpsServer,
-  derp: DerpServer,
-  options: RelayOptions,
+async function startAcme(
+  { acme, hostname, listen, stateDir, log }: RelayOptions,
   calendar: Calendar,
+  onCertificate: (certificate: TlsCertificate) => void,
+): Promise<AcmeCertificate | undefined> {
+  if (acme === undefined) return undefined;
+  const { host } = listen;
+  return await keepAcmeCertificate({ ...acme, name: hostname, host, stateDir, calendar, log, onCertificate });
+}
+
+async function renew(
+  load: () => Promise<TlsCertificate>,
+  serve: (certificate: TlsCertificate) => void,
+  log: Log,
 ): Promise<void> {
   try {
-    const certificate = await loadCertificate(options, calendar);
-    server.setSecureContext(relaySecureContext(certificate, derp.publicKey, calendar.now()));
+    serve(await load());
   } catch (error) {
     // What was loaded before goes on serving.
-    options.log.warn("certificate-renewal", {
+    log.warn("certificate-renewal", {
       error: error instanceof Error ? error.message : String(error),
     });
   }

@@ -26,7 +26,7 @@ export async function startSharedPort(options: SharedPortOptions): Promise<Share
     const ownMap: JsonObject = { Regions: { [options.relay.regionId]: { ...relay.derpMapRegion } } };
     const control = await startControl({
       ...(await options.control(ownMap)),
-      shared: { server, port: relay.address.port, certPin: relay.certPin },
+      shared: { server, port: relay.address.port, certPin: relay.isPublic ? undefined : relay.certPin },
     });
     answerTheRest(server);
     const close = async (): Promise<void> => {

@@ -1,0 +1,3 @@
+import acme from "acme-client";
+
+export const { Client, crypto } = acme;
