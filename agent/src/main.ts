@@ -82,6 +82,10 @@ const systemRoles: Roles = {
     });
     return await withJoinToken(settings, control, log);
   },
+  async wireguard({ logLevel, ...settings }) {
+    const { startPlainTunnel } = await import("./roles/plain-tunnel.ts");
+    return await startPlainTunnel({ ...settings, log: createLogger({ level: logLevel }) });
+  },
 };
 
 async function startBoth(relay: RelayOptions, settings: ControlSettings, log: Log): Promise<RunningRole> {

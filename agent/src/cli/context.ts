@@ -3,6 +3,7 @@ import type { Calendar } from "../base/time.ts";
 import type { LogLevel } from "../io/logger.ts";
 import type { AcmeSettings } from "../io/acme-certificate.ts";
 import type { Listen } from "../io/config.ts";
+import type { WireGuardFile } from "../io/wireguard-file.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -34,6 +35,7 @@ export interface Roles {
   daemon(options: DaemonSettings): Promise<RunningRole>;
   relay(options: RelaySettings): Promise<RunningRole>;
   control(options: ControlSettings): Promise<RunningRole>;
+  wireguard(options: WireGuardSettings): Promise<RunningRole>;
 }
 
 export interface RunningRole {
@@ -47,11 +49,18 @@ export interface DaemonSettings {
   readonly port: number;
   /** The name of a TUN device, or "memory". */
   readonly tun: string;
+  readonly mtu: number | undefined;
   readonly loginServer: string | undefined;
   readonly authKey: string | undefined;
   readonly certPin: string | undefined;
   readonly hostname: string | undefined;
   readonly advertiseExitNode: boolean | undefined;
+}
+
+export interface WireGuardSettings {
+  readonly file: WireGuardFile;
+  readonly tun: string;
+  readonly logLevel: LogLevel;
 }
 
 export interface RelaySettings {

@@ -13,6 +13,7 @@ import { relayCommand } from "./relay.ts";
 import { statusCommand } from "./status.ts";
 import { upCommand } from "./up.ts";
 import { versionCommand } from "./version.ts";
+import { wireguardCommand } from "./wireguard.ts";
 
 /** Runs one command line, without the interpreter and the script. Returns the exit code; never throws. */
 export async function runProgram(args: readonly string[], context: CommandContext): Promise<number> {
@@ -67,6 +68,7 @@ function newProgram(context: CommandContext): Command {
     .addCommand(daemonCommand(context))
     .addCommand(relayCommand(context))
     .addCommand(controlCommand(context))
+    .addCommand(wireguardCommand(context))
     .addCommand(versionCommand(context));
   inherit(program, context);
   return program;

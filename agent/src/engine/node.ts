@@ -25,7 +25,7 @@ import { direct, type Path, type RegionId, relay } from "../core/path/path.ts";
 import type { PathTransmit } from "../core/path/peer-paths.ts";
 import type { SessionStore } from "../core/wireguard/counters.ts";
 import type { WireGuardTransmit } from "../core/wireguard/output.ts";
-import { WireGuard } from "../core/wireguard/wireguard.ts";
+import { type PeerOptions, WireGuard } from "../core/wireguard/wireguard.ts";
 import type { Suite } from "../crypto/suite.ts";
 import { Discovery } from "./discovery.ts";
 import type { Endpoint } from "./endpoints.ts";
@@ -353,7 +353,7 @@ export class Node implements Machine {
     if (known?.node === node) return;
     const peer = known ?? new Peer(node, this.#random, this.#pathMtu);
     const former = this.#peers.put(peer, node);
-    this.#wireGuard.configurePeer({ key: node.key, allowedIps: peer.routes }, now);
+    this.#wireGuard.configurePeer({ key: node.key, allowedIps: peer.routes, ...keysOf(node) }, now);
     this.#decisions?.push({ kind: "peer", peer: node.key, prefixes: peer.routes });
     peer.setRelay(node.homeRegion ?? this.#links.reverseRoute(node.key));
     const own = this.#netMap?.self.addresses ?? [];
@@ -444,6 +444,8 @@ export class Node implements Machine {
     for (let event = this.#wireGuard.pollEvent(); event !== undefined; event = this.#wireGuard.pollEvent()) {
       if (event.kind === "packet") this.#handleOpened(event.peer, event.packet, now);
       else if (event.kind === "sessions") this.#tellSessions(event.peer, now);
+      else if (event.kind === "authenticated")
+        this.#peers.byKey(event.peer)?.paths.handleAuthenticated(event.from);
     }
     for (let out = this.#wireGuard.pollTransmit(); out !== undefined; out = this.#wireGuard.pollTransmit()) {
       this.#sendWireGuard(out, source, now);
@@ -564,4 +566,9 @@ export class Node implements Machine {
     const endpoints = this.#reachability.endpoints.map(({ address }) => address);
     this.#sendBy(relay(region), peer, this.#discovery.sealCall(peer, endpoints), now);
   }
+}
+
+function keysOf({ plain }: MapNode): Pick<PeerOptions, "presharedKey" | "persistentKeepalive"> {
+  if (plain === undefined) return {};
+  return { presharedKey: plain.presharedKey, persistentKeepalive: plain.persistentKeepalive };
 }

@@ -7,6 +7,8 @@ import type { IpPort, Prefix } from "../base/address.ts";
 import type { Random } from "../base/random.ts";
 import { earliest, type Instant, type Millis } from "../base/time.ts";
 import type { MapNode } from "../core/control/net-map.ts";
+import { BASE_MTU } from "../core/path/path-mtu.ts";
+import { PlainPath } from "../core/path/plain-path.ts";
 import { type Path, type RegionId, relay } from "../core/path/path.ts";
 import { type PathTransmit, PeerPaths } from "../core/path/peer-paths.ts";
 import { HoldBack } from "./hold-back.ts";
@@ -34,7 +36,10 @@ export class Peer {
 
   constructor(node: MapNode, random: Random, tunnelMtu?: number) {
     this.node = node;
-    this.paths = new PeerPaths(random, tunnelMtu);
+    this.paths =
+      node.plain === undefined
+        ? new PeerPaths(random, tunnelMtu)
+        : new PlainPath(random, tunnelMtu ?? BASE_MTU, node.plain.endpoint);
   }
 
   /** The region by which it is reached: its home, or the one it last spoke to us through. */
@@ -152,5 +157,5 @@ export class Peer {
  * routes are a peer's offer, used only where they were asked for.
  */
 export function acceptedRoutes(node: MapNode): readonly Prefix[] {
-  return node.allowedIps.filter((prefix) => prefix.isHost);
+  return node.plain === undefined ? node.allowedIps.filter((prefix) => prefix.isHost) : node.allowedIps;
 }

@@ -23,17 +23,14 @@ import { findTarget, shortName } from "../health/target.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
 import { serveLocalApi } from "../io/local-api-server.ts";
-import { createMemoryDevice } from "../io/memory-tun.ts";
 import { nodeSuite } from "../io/node-suite.ts";
 import { systemRandom } from "../io/random.ts";
 import { type DaemonState, defaultPrefs, loadDaemonState, saveDaemonState } from "../io/state-store.ts";
-import { OWN_MARK } from "../io/router.ts";
-import { openTun } from "../io/tun.ts";
-import { bindUdp, type UdpSocket } from "../io/udp.ts";
-import { type DataPlaneHost, whyNoDataPlane } from "../dataplane/host.ts";
+import type { UdpSocket } from "../io/udp.ts";
+import type { DataPlaneHost } from "../dataplane/host.ts";
 import { VERSION } from "../base/version.ts";
 import { Queue } from "./event-queue.ts";
-import { openFastPorts, type Ports } from "./ports.ts";
+import { openPorts, type Ports } from "./ports.ts";
 import { Tunnel } from "./tunnel.ts";
 
 export interface DaemonOptions {
@@ -319,41 +316,14 @@ class DaemonService implements LocalBackend {
     };
   }
 
-  /** The data plane takes care of the device and the socket where it can. */
   async #openPorts(): Promise<Ports> {
-    const { tun, openUdp, port, log } = this.#options;
+    const { port, tun, openUdp, log } = this.#options;
     const mtu = mtuOf(this.#options);
-    const fast = tun === "memory" || openUdp !== undefined ? "no kernel device" : await this.#openFast(tun);
-    if (typeof fast !== "string") return fast;
-    log.info("data-plane", { workers: 0, why: fast });
-    this.#whyNoDataPlane = fast;
-    const udp = await (openUdp?.(port) ?? bindUdp({ port, ...(tun === "memory" ? {} : { mark: OWN_MARK }) }));
-    try {
-      const device = tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu });
-      return { udp, device, fastPath: undefined };
-    } catch (error) {
-      await udp.close();
-      throw error;
-    }
-  }
-
-  /** Why not, where the data plane can not be had. @throws OperationError where the device or the port can not */
-  async #openFast(tun: string): Promise<Ports | string> {
-    const { port, log } = this.#options;
-    const why = whyNoDataPlane(process.env);
-    if (why !== undefined) return why;
-    try {
-      const onFatal = (error: OperationError): void => this.#die(error);
-      const settings = { port, tun, mtu: mtuOf(this.#options), mark: OWN_MARK, env: process.env, onFatal };
-      const ports = await openFastPorts(settings);
-      log.info("data-plane", { ...ports.dataPlane.status, counters: undefined });
-      this.#dataPlane = ports.dataPlane;
-      this.#whyNoDataPlane = undefined;
-      return ports;
-    } catch (error) {
-      if (error instanceof OperationError && error.code === "dataplane") return error.message;
-      throw error;
-    }
+    const onFatal = (error: OperationError): void => this.#die(error);
+    const ports = await openPorts({ port, tun, mtu, openUdp, log, env: process.env, onFatal });
+    this.#dataPlane = ports.dataPlane;
+    this.#whyNoDataPlane = ports.whyNoDataPlane;
+    return ports;
   }
 
   /** Without the thread that moves the packets there is no tunnel: systemd starts the daemon anew. */

@@ -1,10 +1,13 @@
-/** The tunnel's device and socket, opened for the data plane. */
-import type { OperationError } from "../base/errors.ts";
-import { type DataPlaneHost, type HostOptions, startDataPlane } from "../dataplane/host.ts";
+/** The tunnel's device and socket, opened for the data plane where that can be. */
+import { OperationError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { type DataPlaneHost, type HostOptions, startDataPlane, whyNoDataPlane } from "../dataplane/host.ts";
 import type { FastPath } from "../engine/fast-path.ts";
 import { closeDescriptors } from "../io/descriptors.ts";
-import { openTunDescriptor, type PacketDevice } from "../io/tun.ts";
-import { openUdpDescriptors, type UdpSocket } from "../io/udp.ts";
+import { createMemoryDevice } from "../io/memory-tun.ts";
+import { OWN_MARK } from "../io/router.ts";
+import { openTun, openTunDescriptor, type PacketDevice } from "../io/tun.ts";
+import { bindUdp, openUdpDescriptors, type UdpSocket } from "../io/udp.ts";
 
 export interface Ports {
   readonly udp: UdpSocket;
@@ -12,7 +15,58 @@ export interface Ports {
   readonly fastPath: FastPath | undefined;
 }
 
-export interface FastPortsOptions {
+export interface PortsOptions {
+  /** UDP; 0 is any that is free. */
+  readonly port: number;
+  /** Name of the TUN device, or "memory" for none in the kernel. */
+  readonly tun: string;
+  readonly mtu: number;
+  /** Takes the place of the UDP socket. */
+  readonly openUdp?: ((port: number) => Promise<UdpSocket>) | undefined;
+  readonly env: HostOptions["env"];
+  readonly log: Log;
+  readonly onFatal: (error: OperationError) => void;
+}
+
+export interface OpenedPorts extends Ports {
+  readonly dataPlane: DataPlaneHost | undefined;
+  readonly whyNoDataPlane: string | undefined;
+}
+
+/** The data plane takes care of the device and the socket where it can. @throws OperationError */
+export async function openPorts(options: PortsOptions): Promise<OpenedPorts> {
+  const { tun, openUdp, port, mtu, log } = options;
+  const fast = tun === "memory" || openUdp !== undefined ? "no kernel device" : await tryFastPorts(options);
+  if (typeof fast !== "string") return { ...fast, whyNoDataPlane: undefined };
+  log.info("data-plane", { workers: 0, why: fast });
+  const udp = await (openUdp?.(port) ?? bindUdp({ port, ...(tun === "memory" ? {} : { mark: OWN_MARK }) }));
+  try {
+    const device = tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu });
+    return { udp, device, fastPath: undefined, dataPlane: undefined, whyNoDataPlane: fast };
+  } catch (error) {
+    await udp.close();
+    throw error;
+  }
+}
+
+/** Why not, where the data plane can not be had. @throws OperationError where the device or the port can not */
+async function tryFastPorts(
+  options: PortsOptions,
+): Promise<(Ports & { readonly dataPlane: DataPlaneHost }) | string> {
+  const { env, log } = options;
+  const why = whyNoDataPlane(env);
+  if (why !== undefined) return why;
+  try {
+    const ports = await openFastPorts({ ...options, mark: OWN_MARK });
+    log.info("data-plane", { ...ports.dataPlane.status, counters: undefined });
+    return ports;
+  } catch (error) {
+    if (error instanceof OperationError && error.code === "dataplane") return error.message;
+    throw error;
+  }
+}
+
+interface FastPortsOptions {
   readonly port: number;
   readonly tun: string;
   readonly mtu: number;
@@ -23,7 +77,7 @@ export interface FastPortsOptions {
 }
 
 /** @throws OperationError */
-export async function openFastPorts(
+async function openFastPorts(
   options: FastPortsOptions,
 ): Promise<Ports & { readonly dataPlane: DataPlaneHost }> {
   const { port, tun: name, mtu, mark, env, onFatal } = options;

@@ -42,7 +42,7 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
     interrupt: options.interrupt ?? new AbortController().signal,
   };
   const parts = {
-    roles: { daemon: noRole, relay: noRole, control: noRole, ...options.roles },
+    roles: { daemon: noRole, relay: noRole, control: noRole, wireguard: noRole, ...options.roles },
     calendar: { now: () => NOW },
     sleep: (ms: number) => Promise.resolve(options.onSleep?.(ms)),
   };

@@ -4,7 +4,7 @@
  */
 import { IpPort, Prefix } from "../../base/address.ts";
 import { DiscoPublic, MachinePublic, NodePublic } from "../../base/keys.ts";
-import type { WallTime } from "../../base/time.ts";
+import type { Millis, WallTime } from "../../base/time.ts";
 import { type RegionId, regionId } from "../path/path.ts";
 import {
   asObject,
@@ -48,6 +48,15 @@ export interface MapNode {
   readonly cap: number;
   readonly primaryRoutes: readonly Prefix[];
   readonly created: WallTime | undefined;
+  /** A peer that speaks WireGuard and nothing else. No server says so. */
+  readonly plain?: PlainPeer;
+}
+
+export interface PlainPeer {
+  readonly endpoint: IpPort | undefined;
+  /** 32 bytes. */
+  readonly presharedKey: Uint8Array | undefined;
+  readonly persistentKeepalive: Millis | undefined;
 }
 
 /**

@@ -215,6 +215,9 @@ export class PeerPaths {
     if (this.#best?.address.text === address.text) this.#lose(now);
   }
 
+  /** The peer proved its key from there. Only pongs prove a path; without them, see `PlainPath`. */
+  handleAuthenticated(_from: Path): void {}
+
   /** The peer's program is another one: what its tunnel carries has to be heard again. */
   handlePeerRestarted(): void {
     this.#mtu.forget();
