@@ -204,8 +204,6 @@ export interface LabParameter {
   readonly type: "String" | "StringList" | "SecureString";
   readonly value: string;
   readonly version: number;
-  /** A key of one's own that it is encrypted with. */
-  readonly kmsKeyArn?: string | undefined;
 }
 
 export interface LabSecret {
@@ -213,8 +211,6 @@ export interface LabSecret {
   readonly name: string;
   /** Undefined before anyone has written it. */
   readonly value: string | undefined;
-  /** A key of one's own that it is encrypted with. */
-  readonly kmsKeyArn?: string | undefined;
 }
 
 export interface LabBucket {

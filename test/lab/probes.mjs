@@ -41,7 +41,7 @@ const programs = {
     server.listen(Number(port), () => say("ready"));
   },
   "tcp-ask": (destination) => {
-    const [host, port] = destination.split(":");
+    const [, host, port] = /^\[?(.*?)\]?:(\d+)$/.exec(destination);
     const socket = connect({ host, port: Number(port) });
     let answer = "";
     const end = () => {

@@ -4,6 +4,7 @@ import type { LogLevel } from "../io/logger.ts";
 import type { AcmeSettings } from "../io/acme-certificate.ts";
 import type { Listen } from "../io/config.ts";
 import type { WireGuardFile } from "../io/wireguard-file.ts";
+import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -42,7 +43,7 @@ export interface RunningRole {
   close(): Promise<void>;
 }
 
-export interface DaemonSettings {
+export interface DaemonSettings extends Partial<ForwardingChoices> {
   readonly stateDir: string;
   readonly socket: string;
   readonly logLevel: LogLevel;

@@ -21,6 +21,19 @@ export function daemonCommand(context: CommandContext): Command {
     .option("--hostname <name>", "this node's name in the network")
     .option("--advertise-exit-node", "offer to carry the traffic of others")
     .option("--no-advertise-exit-node", "take the offer back")
+    .option(
+      "--egress-mode <mode>",
+      "auto, direct or split: by which interface exit traffic leaves (default auto)",
+    )
+    .option(
+      "--egress-addresses <list>",
+      "what the internet may see exit traffic come from; else none is carried",
+    )
+    .option("--ipv6-exit <how>", "block, or snat to the ingress interface's address (default block)")
+    .option("--ingress-interface <which>", "where the tunnel comes in: a name, MAC address or eni-…")
+    .option("--egress-interface <which>", "where exit traffic leaves: a name, MAC address or eni-…")
+    .option("--control-by-ingress", "the daemon's own connections leave by the ingress interface, too")
+    .option("--nft-table <name>", "name of the table of nftables (default sallyport)")
     .option("--log-level <level>", "debug, info, warn or error (default info)")
     .addOption(configOption())
     .action(async (flags: FlagValues) => {

@@ -11,12 +11,22 @@ export const HEALTH_REASONS = [
   "stopped",
   /** Not in the network yet. */
   "starting",
-  /** Exit traffic is dropped: the way out is not proven to have the promised address. */
-  "egress-unproven",
-  /** Exit traffic is dropped: forwarding is switched off, or rules of others drop it. */
+  /** Exit traffic is dropped: the internet sees it come from another address than was promised. */
+  "egress-wrong-address",
+  /** Exit traffic is dropped: the interface that it would leave by is not there. */
+  "egress-missing",
+  /** Exit traffic is dropped: the interface that the tunnel comes in by is not there. */
+  "ingress-missing",
+  /** Exit traffic is dropped: the kernel does not take our routes, rules or packet filter. */
+  "forwarding-failed",
+  /** Exit traffic is dropped by the packet filter of others; the sentence says which rule to add. */
   "forward-blocked",
   /** Routes or rules of ours were taken away by others and could not be put back. */
   "routes-lost",
+  /** The internet sees the tunnel's port at another address than the ingress interface's. */
+  "ingress-wrong-address",
+  /** No answer came by the way out yet, so nobody knows which address the internet sees. */
+  "egress-unproven",
   /** The coordination server can not be reached; the last map is in use. */
   "control-lost",
   /** No UDP passes: every connection stays on a relay. */

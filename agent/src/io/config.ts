@@ -1,6 +1,8 @@
 /** The settings of the roles, and the file /etc/sallyport/agent.json that may hold them. */
 import * as z from "zod";
+import { Ip } from "../base/address.ts";
 import { OperationError, UsageError } from "../base/errors.ts";
+import { type EgressMode, egressModes, type Ipv6Exit, ipv6Exits } from "../core/exit/facts.ts";
 import { logLevels } from "./logger.ts";
 import { type Setting, type Settings, problemOf } from "./settings.ts";
 import { readStateFile } from "./state-store.ts";
@@ -29,6 +31,7 @@ export type SecretSource =
 /** A UDP datagram over IPv4 carries 65,507 bytes, of which WireGuard takes 32. */
 const MAX_MTU = 65_475;
 
+const INTERFACE_REMEDY = "an interface by its name, MAC address or id in the cloud (eni-…)";
 const CERT_REMEDY = "a file with the certificate chain (PEM)";
 const KEY_REMEDY = "a file with the certificate's private key (PEM)";
 
@@ -92,6 +95,7 @@ export const daemonSettings = {
     schema: flag(),
     remedy: "true or false",
   },
+  ...forwardingSettings(),
 } satisfies Settings;
 
 export const relaySettings = {
@@ -238,6 +242,60 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 function schemasOf<S extends Settings>(settings: S): Readonly<Record<keyof S & string, z.ZodOptional>> {
   const schemas = Object.entries(settings).map(([name, { schema }]) => [name, schema.optional()]);
   return Object.fromEntries(schemas) as Record<keyof S & string, z.ZodOptional>;
+}
+
+/** How the traffic of others leaves this node. */
+function forwardingSettings() {
+  const mode: Setting<EgressMode> = {
+    flag: "--egress-mode",
+    variable: "SALLYPORT_EGRESS_MODE",
+    schema: z.enum(egressModes),
+    remedy: egressModes.join(", "),
+  };
+  const addresses: Setting<readonly Ip[]> = {
+    flag: "--egress-addresses",
+    variable: "SALLYPORT_EGRESS_ADDRESSES",
+    schema: listOf((text) => Ip.tryParse(text)),
+    remedy: "the IP addresses that exit traffic may be seen from, with commas between them",
+  };
+  const ipv6: Setting<Ipv6Exit> = {
+    flag: "--ipv6-exit",
+    variable: "SALLYPORT_IPV6_EXIT",
+    schema: z.enum(ipv6Exits),
+    remedy: "block, or snat to let IPv6 out by the ingress interface's address",
+  };
+  return {
+    egressMode: mode,
+    egressAddresses: addresses,
+    ipv6Exit: ipv6,
+    ingressInterface: text("--ingress-interface", "SALLYPORT_INGRESS_INTERFACE", INTERFACE_REMEDY),
+    egressInterface: text("--egress-interface", "SALLYPORT_EGRESS_INTERFACE", INTERFACE_REMEDY),
+    controlByIngress: {
+      flag: "--control-by-ingress",
+      variable: "SALLYPORT_CONTROL_BY_INGRESS",
+      schema: flag(),
+      remedy: "true or false",
+    },
+    nftTable: {
+      flag: "--nft-table",
+      variable: "SALLYPORT_NFT_TABLE",
+      schema: z.string().regex(/^[a-z][a-z0-9_-]{0,62}$/),
+      remedy: "a name for the table of nftables, such as sallyport: lower-case letters, digits and hyphens",
+    },
+  };
+}
+
+/** A list in the file, or a text with commas. */
+function listOf<T>(parse: (text: string) => T | undefined): z.ZodType<readonly T[]> {
+  const split = z
+    .string()
+    .min(1)
+    .transform((text) => text.split(",").map((part) => part.trim()));
+  return z.union([z.array(z.string()), split]).transform((texts, context) => {
+    const parsed = texts.map(parse);
+    if (parsed.includes(undefined)) context.addIssue({ code: "custom", message: "malformed" });
+    return parsed.filter((one) => one !== undefined);
+  });
 }
 
 function flag(): z.ZodType<boolean> {

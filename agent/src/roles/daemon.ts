@@ -26,6 +26,7 @@ import { serveLocalApi } from "../io/local-api-server.ts";
 import { nodeSuite } from "../io/node-suite.ts";
 import { systemRandom } from "../io/random.ts";
 import { type DaemonState, defaultPrefs, loadDaemonState, saveDaemonState } from "../io/state-store.ts";
+import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
 import type { UdpSocket } from "../io/udp.ts";
 import type { DataPlaneHost } from "../dataplane/host.ts";
 import { VERSION } from "../base/version.ts";
@@ -33,7 +34,7 @@ import { Queue } from "./event-queue.ts";
 import { openPorts, type Ports } from "./ports.ts";
 import { Tunnel } from "./tunnel.ts";
 
-export interface DaemonOptions {
+export interface DaemonOptions extends Partial<ForwardingChoices> {
   /** UDP; 0 is any that is free. */
   readonly port: number;
   /** Name of the TUN device, or "memory" for none in the kernel. */
@@ -275,6 +276,8 @@ class DaemonService implements LocalBackend {
         registeredBefore,
         hostname: prefs.hostname ?? systemHostname(),
         advertiseExitNode: prefs.advertiseExitNode,
+        forwarding: this.#options,
+        socket: this.#options.socket,
         machineKey: state.machineKey,
         nodeKey: state.nodeKey,
         discoKey: new DiscoPrivate(newPrivateKey()),

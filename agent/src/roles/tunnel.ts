@@ -28,9 +28,11 @@ import { dialRelay, measureRelay } from "../io/relay-client.ts";
 import type { FastPath } from "../engine/fast-path.ts";
 import type { RelayConnection } from "../io/relay-stream.ts";
 import { routerFor, type Router } from "../io/router.ts";
+import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
 import { resolveStunServers } from "../io/stun-addresses.ts";
 import type { PacketDevice } from "../io/tun.ts";
 import type { UdpSocket } from "../io/udp.ts";
+import { TunnelForwarding } from "./tunnel-forwarding.ts";
 
 /** After the home relay is up: whatever a start still has to do comes first. */
 const REHEARSE_AFTER_MS = 100;
@@ -46,6 +48,10 @@ export interface TunnelOptions {
   readonly registeredBefore: boolean;
   readonly hostname: string;
   readonly advertiseExitNode: boolean;
+  /** How the traffic of others leaves. */
+  readonly forwarding: Partial<ForwardingChoices>;
+  /** Of the daemon. */
+  readonly socket: string;
   readonly machineKey: MachinePrivate;
   readonly nodeKey: NodePrivate;
   readonly discoKey: DiscoPrivate;
@@ -85,6 +91,7 @@ export class Tunnel {
   readonly #driver: NodeDriver;
   readonly #session: ControlSession;
   readonly #router: Router;
+  readonly #forwarding: TunnelForwarding;
   readonly #watch: { close(): void };
   readonly #waiting = new Map<string, (pong: PongReceived) => void>();
   #netMap: NetMap | undefined;
@@ -119,6 +126,9 @@ export class Tunnel {
       onEvent: (event) => this.#handleEvent(event),
     });
     this.#router = routerFor(device);
+    const { forwarding: choices, socket } = options;
+    this.#forwarding = new TunnelForwarding({ device, port: udp.localPort, choices, socket, log });
+    void this.#forwarding.offer({ exitNode: options.advertiseExitNode, routes: [] });
     this.#session = this.#openSession();
     const interfaces = { exclude: [device.name], loopback: options.loopback };
     this.#driver.input((at) => this.#node.handleInterfaces(localAddresses(interfaces), at));
@@ -164,7 +174,7 @@ export class Tunnel {
     if (this.#node.report?.udp === false) {
       problems.push({ reason: "udp-blocked", text: "UDP is blocked: every connection stays on a relay." });
     }
-    return problems;
+    return [...problems, ...this.#forwarding.problems()];
   }
 
   /** Asks a peer once by the path in use. `undefined` when no answer came within `timeout`. */
@@ -194,7 +204,7 @@ export class Tunnel {
     this.#closed = true;
     this.#watch.close();
     this.#driver.close();
-    await Promise.allSettled([this.#session.close(), this.#router.cleanup()]);
+    await Promise.allSettled([this.#session.close(), this.#forwarding.close(), this.#router.cleanup()]);
     await Promise.allSettled([this.#options.device.close(), this.#options.udp.close()]);
   }
 

@@ -17,6 +17,7 @@ const O_CLOEXEC = 0o2000000;
 /** From linux/socket.h, linux/in.h and asm-generic/socket.h. */
 const AF_UNIX = 1;
 export const AF_INET = 2;
+export const AF_NETLINK = 16;
 export const AF_INET6 = 10;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
@@ -58,6 +59,8 @@ export interface Libc {
   close(fd: number): number;
   socket(family: number, type: number, protocol: number): number;
   bind(fd: number, address: IpPort): number;
+  /** Hears what the kernel tells the groups, one bit each. */
+  bindNetlink(fd: number, groups: number): number;
   /** Two Unix datagram sockets, each other's end; or -errno. A pair can stand in for a device. */
   socketPair(): readonly [number, number] | number;
   /** The port that a socket is bound to, or -errno. */
@@ -140,6 +143,10 @@ function bindFunctions(koffi: Koffi): Libc {
       const bytes = encodeSockaddr(address);
       return orErrno(bind(fd, bytes, bytes.length));
     },
+    bindNetlink(fd, groups) {
+      const bytes = encodeSockaddrNetlink(groups);
+      return orErrno(bind(fd, bytes, bytes.length));
+    },
     setsockopt: (fd, level, option, value) =>
       orErrno(setsockopt(fd, level, option, Int32Array.of(value), Int32Array.BYTES_PER_ELEMENT)),
     sendto(fd, bytes, to) {
@@ -206,6 +213,14 @@ export function encodeSockaddr(to: IpPort): Uint8Array {
   view.setUint16(0, to.ip.isV4 ? AF_INET : AF_INET6, true);
   view.setUint16(2, to.port);
   out.set(to.ip.bytes, to.ip.isV4 ? 4 : 8);
+  return out;
+}
+
+/** sockaddr_nl: family (2, host order)  zero (2)  port, 0 for the kernel's choice (4)  groups (4, host order) */
+function encodeSockaddrNetlink(groups: number): Uint8Array {
+  const out = new Uint8Array(12);
+  viewOf(out).setUint16(0, AF_NETLINK, true);
+  viewOf(out).setUint32(8, groups, true);
   return out;
 }
 

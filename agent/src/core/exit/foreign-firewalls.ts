@@ -1,0 +1,227 @@
+/**
+ * Whether another's packet filter drops what we forward. An accept of ours ends our chains only, so it can not undo that; what
+ * can be done is to say which rule to add where.
+ *
+ * The rules are walked as a new connection from the tunnel to the egress would walk them, and as its answers would. A rule that
+ * asks for anything else (a port, an address, a limit) matches some packets only: it decides nothing about all of them.
+ */
+import type { ExitReason } from "./reasons.ts";
+
+export interface ForwardedPath {
+  readonly tunnel: string;
+  readonly egress: string;
+  readonly ownTable: string;
+}
+
+/** @param ruleset what `nft --json list ruleset` says; anything else finds nothing */
+export function blockedForwarding(ruleset: string, path: ForwardedPath): readonly ExitReason[] {
+  const tables = readRuleset(ruleset);
+  const found: ExitReason[] = [];
+  for (const base of tables.bases) {
+    if (base.table === path.ownTable && base.family === "inet") continue;
+    const out = verdictOf(tables, base, { from: path.tunnel, to: path.egress, state: "new" });
+    const back = verdictOf(tables, base, { from: path.egress, to: path.tunnel, state: "established" });
+    if (out === "drop" || back === "drop") found.push(reasonFor(tables, base, path));
+  }
+  return found;
+}
+
+interface Chain {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+  readonly policy: string | undefined;
+  readonly rules: readonly (readonly unknown[])[];
+}
+
+interface Ruleset {
+  readonly chains: ReadonlyMap<string, Chain>;
+  readonly bases: readonly Chain[];
+}
+
+interface Packet {
+  readonly from: string;
+  readonly to: string;
+  readonly state: "new" | "established";
+}
+
+type Json = Readonly<Record<string, unknown>>;
+type Verdict = "accept" | "drop" | "return" | undefined;
+
+/** Those whose forward hook sees IPv4. */
+const FAMILIES = new Set(["ip", "inet"]);
+
+function readRuleset(text: string): Ruleset {
+  const chains = new Map<string, Chain & { readonly rules: (readonly unknown[])[] }>();
+  const bases: Chain[] = [];
+  for (const item of itemsOf(text)) {
+    const { chain, rule } = item;
+    if (isJson(chain)) {
+      const { family, table, name, hook, type, policy } = chain;
+      const known = {
+        family: str(family),
+        table: str(table),
+        name: str(name),
+        policy: str(policy),
+        rules: [],
+      };
+      chains.set(keyOf(known.family, known.table, known.name), known);
+      if (hook === "forward" && type === "filter" && FAMILIES.has(known.family)) bases.push(known);
+    }
+    if (isJson(rule) && Array.isArray(rule["expr"])) {
+      chains
+        .get(keyOf(str(rule["family"]), str(rule["table"]), str(rule["chain"])))
+        ?.rules.push(rule["expr"]);
+    }
+  }
+  return { chains, bases };
+}
+
+function itemsOf(text: string): readonly Json[] {
+  try {
+    const json: unknown = JSON.parse(text);
+    const items = isJson(json) ? json["nftables"] : undefined;
+    return Array.isArray(items) ? items.filter(isJson) : [];
+  } catch {
+    return [];
+  }
+}
+
+function verdictOf(rules: Ruleset, base: Chain, packet: Packet): Verdict {
+  const verdict = walk(rules, base, packet, 0);
+  if (verdict === "accept" || verdict === "drop") return verdict;
+  return base.policy === "drop" ? "drop" : "accept";
+}
+
+/** As deep as the kernel lets chains call each other. */
+const DEEPEST = 16;
+
+function walk(rules: Ruleset, chain: Chain, packet: Packet, depth: number): Verdict {
+  if (depth > DEEPEST) return undefined;
+  for (const expressions of chain.rules) {
+    const { verdict, goes } = ruleVerdict(rules, chain, expressions, packet, depth);
+    if (verdict === "accept" || verdict === "drop") return verdict;
+    if (verdict === "return" || goes) return undefined;
+  }
+  return undefined;
+}
+
+const NOTHING = { verdict: undefined, goes: false } as const;
+
+function ruleVerdict(
+  rules: Ruleset,
+  chain: Chain,
+  expressions: readonly unknown[],
+  packet: Packet,
+  depth: number,
+): { readonly verdict: Verdict; readonly goes: boolean } {
+  for (const expression of expressions.filter(isJson)) {
+    if (isJson(expression["match"])) {
+      if (matches(expression["match"], packet) !== true) return NOTHING;
+    } else if (isJson(expression["vmap"])) {
+      const data = mapped(expression["vmap"], packet);
+      return data === undefined ? NOTHING : ruleVerdict(rules, chain, [data], packet, depth);
+    } else if ("accept" in expression) return { verdict: "accept", goes: false };
+    else if ("drop" in expression || "reject" in expression) return { verdict: "drop", goes: false };
+    else if ("return" in expression) return { verdict: "return", goes: false };
+    else if (isJson(expression["jump"]) || isJson(expression["goto"])) {
+      const goes = isJson(expression["goto"]);
+      const target = (goes ? expression["goto"] : expression["jump"]) as Json;
+      const next = rules.chains.get(keyOf(chain.family, chain.table, str(target["target"])));
+      return { verdict: next === undefined ? undefined : walk(rules, next, packet, depth + 1), goes };
+    } else if (!HARMLESS.some((name) => name in expression)) return NOTHING;
+  }
+  return NOTHING;
+}
+
+/** Statements that let every packet go on to the next one of the rule. */
+const HARMLESS = ["counter", "log", "mangle", "notrack", "meta", "ct"];
+
+/** `undefined`: it depends on what we do not know. */
+function matches({ op, left, right }: Json, packet: Packet): boolean | undefined {
+  const actual = fieldOf(left, packet);
+  if (actual === undefined) return undefined;
+  const wanted = valuesOf(right);
+  if (wanted === undefined) return undefined;
+  const has = wanted.some((value) => sameName(value, actual));
+  return op === "!=" ? !has : has;
+}
+
+function fieldOf(left: unknown, { from, to, state }: Packet): string | undefined {
+  if (!isJson(left)) return undefined;
+  const meta = isJson(left["meta"]) ? left["meta"]["key"] : undefined;
+  if (meta === "iifname" || meta === "iif") return from;
+  if (meta === "oifname" || meta === "oif") return to;
+  if (meta === "nfproto") return "ipv4";
+  const ct = isJson(left["ct"]) ? left["ct"]["key"] : undefined;
+  return ct === "state" ? state : undefined;
+}
+
+function valuesOf(right: unknown): readonly string[] | undefined {
+  if (typeof right === "string") return [right];
+  const set = isJson(right) ? right["set"] : right;
+  return Array.isArray(set) && set.every((value) => typeof value === "string") ? set : undefined;
+}
+
+/** "veth*" names all that begin so. */
+function sameName(wanted: string, actual: string): boolean {
+  return wanted.endsWith("*") ? actual.startsWith(wanted.slice(0, -1)) : wanted === actual;
+}
+
+function mapped({ key, data }: Json, packet: Packet): Json | undefined {
+  const actual = fieldOf(key, packet);
+  const set = isJson(data) ? data["set"] : undefined;
+  if (actual === undefined || !Array.isArray(set)) return undefined;
+  for (const pair of set) {
+    if (!Array.isArray(pair)) continue;
+    const [name, verdict]: unknown[] = pair;
+    if (typeof name === "string" && sameName(name, actual) && isJson(verdict)) return verdict;
+  }
+  return undefined;
+}
+
+function reasonFor(rules: Ruleset, base: Chain, path: ForwardedPath): ExitReason {
+  const place = `the chain "${base.name}" of the table "${base.family} ${base.table}"`;
+  const text = `Another packet filter drops exit traffic in ${place}: add ${remedyFor(rules, base, path)}.`;
+  return { code: "forward-blocked", text, closesExit: false };
+}
+
+function remedyFor(rules: Ruleset, base: Chain, { tunnel, egress }: ForwardedPath): string {
+  const has = (name: string): boolean => rules.chains.has(keyOf(base.family, base.table, name));
+  if (base.table === "firewalld")
+    return `\`firewall-cmd --zone=trusted --add-interface=${tunnel}\` and a policy that lets it out`;
+  if (has("ufw-before-forward") || has("ufw-user-forward"))
+    return `\`ufw route allow in on ${tunnel} out on ${egress}\``;
+  return allowingRules(base.family, base.table, has("DOCKER-USER") ? "DOCKER-USER" : base.name, {
+    tunnel,
+    egress,
+  })
+    .map((rule) => `\`nft '${rule}'\``)
+    .join(" and ");
+}
+
+/** Put before all others, so that they decide. */
+function allowingRules(
+  family: string,
+  table: string,
+  chain: string,
+  { tunnel, egress }: Pick<ForwardedPath, "tunnel" | "egress">,
+): readonly string[] {
+  const insert = `insert rule ${family} ${table} ${chain}`;
+  return [
+    `${insert} iifname "${tunnel}" oifname "${egress}" counter accept`,
+    `${insert} iifname "${egress}" oifname "${tunnel}" ct state established,related counter accept`,
+  ];
+}
+
+function keyOf(family: string, table: string, chain: string): string {
+  return `${family} ${table} ${chain}`;
+}
+
+function isJson(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function str(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}

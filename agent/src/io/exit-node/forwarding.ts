@@ -1,0 +1,206 @@
+/**
+ * Carries the traffic of others: keeps the kernel's state as the planner wants it for as long as it runs.
+ *
+ * Whoever else changes routes, rules, the packet filter or forwarding is overruled within a second. Where the way out is not
+ * the right one, exit traffic is dropped and `reasons` says why.
+ */
+import type { Ip } from "../../base/address.ts";
+import type { Log } from "../../base/log.ts";
+import type { Facts, ForwardingSettings } from "../../core/exit/facts.ts";
+import { blockedForwarding } from "../../core/exit/foreign-firewalls.ts";
+import { type ForwardingPlan, planForwarding } from "../../core/exit/plan.ts";
+import type { ExitReason } from "../../core/exit/reasons.ts";
+import { run } from "./command.ts";
+import { KernelState } from "./kernel-state.ts";
+import { type KernelWatch, watchKernel } from "./kernel-watch.ts";
+import { type Metadata, readCloud, readFacts } from "./machine-facts.ts";
+
+export interface ForwardingOptions {
+  readonly settings: ForwardingSettings;
+  /** Of the file that says what to take back, below /run. */
+  readonly recordPath: string;
+  /** @default none: this is no instance of a cloud */
+  readonly metadata?: Metadata | undefined;
+  /** Addresses that the internet may see exit traffic come from. @default whatever the interface has */
+  readonly egressAddresses?: readonly Ip[];
+  readonly log: Log;
+}
+
+/** Changes come in bursts, and what we set ourselves is heard as well. */
+const SETTLE_MS = 100;
+/** Even where the kernel tells us every change. */
+const LOOK_EVERY_MS = 30_000;
+/** While something is wrong: what mends it may be none of what we hear of. */
+const LOOK_AGAIN_MS = 3_000;
+/** Where it does not. */
+const LOOK_OFTEN_MS = 1_000;
+/** An Elastic IP can be given to another interface at any time. */
+const METADATA_EVERY_MS = 300_000;
+
+export class Forwarding {
+  readonly #options: ForwardingOptions;
+  readonly #kernel: KernelState;
+  #watch: KernelWatch | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #plan: ForwardingPlan | undefined;
+  #cloud: Facts["cloud"];
+  #cloudFor = "";
+  #cloudAt = -Infinity;
+  #failure: ExitReason | undefined;
+  #routing: readonly ExitReason[] = [];
+  #blocked: readonly ExitReason[] = [];
+  #proven: readonly ExitReason[] = [];
+  #looking: Promise<void> = Promise.resolve();
+  #begun = false;
+  #closed = false;
+  #stop: () => void = () => {};
+  /** Whatever takes long is not waited for any more then. */
+  readonly #stopped = new Promise<undefined>((resolve) => {
+    this.#stop = () => resolve(undefined);
+  });
+
+  constructor(options: ForwardingOptions) {
+    this.#options = options;
+    this.#kernel = new KernelState(options.recordPath, options.settings.names);
+  }
+
+  /** Never throws: what can not be done is one of the `reasons`. */
+  async start(): Promise<void> {
+    this.#begun = true;
+    await this.#kernel.begin().catch((error: unknown) => this.#note(error));
+    if (this.#closed) return;
+    this.#watch = watchKernel(() => this.#lookIn(SETTLE_MS));
+    await this.look();
+  }
+
+  /** What keeps exit traffic from flowing as it should. */
+  reasons(): readonly ExitReason[] {
+    const failure = this.#failure === undefined ? [] : [this.#failure];
+    return [...failure, ...(this.#plan?.reasons ?? []), ...this.#blocked];
+  }
+
+  /** Whether exit traffic is let through. */
+  get isOpen(): boolean {
+    return this.#plan?.open === true && this.#failure === undefined;
+  }
+
+  get plan(): ForwardingPlan | undefined {
+    return this.#plan;
+  }
+
+  /** What was found out about the addresses that the internet sees. */
+  async handleProof(reasons: readonly ExitReason[]): Promise<void> {
+    this.#proven = reasons;
+    await this.look();
+  }
+
+  /** Compares what is with what should be, and makes it so. */
+  look(): Promise<void> {
+    this.#looking = this.#looking.then(() => this.#lookOnce());
+    return this.#looking;
+  }
+
+  /** Takes back what a run that was killed has left, and forwards nothing. */
+  async sweep(): Promise<void> {
+    await this.#kernel.begin().catch((error: unknown) => this.#note(error));
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#stop();
+    clearTimeout(this.#timer);
+    this.#watch?.close();
+    await this.#looking;
+    if (this.#begun) await this.#kernel.close().catch((error: unknown) => this.#note(error));
+  }
+
+  async #lookOnce(): Promise<void> {
+    if (this.#closed) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    try {
+      await this.#reconcile();
+      this.#failure = undefined;
+    } catch (error) {
+      this.#note(error);
+    }
+    const quiet = this.reasons().length === 0 ? LOOK_EVERY_MS : LOOK_AGAIN_MS;
+    this.#lookIn(this.#watch?.isLive === true ? quiet : LOOK_OFTEN_MS);
+  }
+
+  async #reconcile(): Promise<void> {
+    const facts = await this.#facts();
+    if (this.#closed) return;
+    await this.#use(planForwarding(facts, this.#options.settings, this.#known()));
+    const plan = this.#plan;
+    if (plan === undefined) return;
+    const routing = await this.#kernel.failed(plan);
+    const isNews = JSON.stringify(routing) !== JSON.stringify(this.#routing);
+    this.#routing = routing;
+    if (isNews) await this.#use(planForwarding(facts, this.#options.settings, this.#known()));
+    this.#blocked = await this.#foreignBlocks(plan);
+  }
+
+  async #use(plan: ForwardingPlan): Promise<void> {
+    const { log } = this.#options;
+    if (JSON.stringify(plan) !== JSON.stringify(this.#plan)) {
+      await this.#kernel.apply(plan);
+      this.#plan = plan;
+      const { open, layout, reasons } = plan;
+      const egress = layout?.egress;
+      log.info("forwarding", { open, egress, ingress: layout?.ingress.device, reasons: codes(reasons) });
+    } else if (await this.#kernel.isChanged()) {
+      log.warn("forwarding-restored", {
+        why: "somebody changed routes, rules, forwarding or the packet filter",
+      });
+      await this.#kernel.restore(plan);
+    }
+  }
+
+  async #foreignBlocks({ layout }: ForwardingPlan): Promise<readonly ExitReason[]> {
+    const { settings } = this.#options;
+    if (layout === undefined || !settings.exit) return [];
+    const { code, stdout } = await run("nft", ["--json", "list", "ruleset"]);
+    if (code !== 0) return [];
+    return blockedForwarding(stdout, {
+      tunnel: settings.tunnel,
+      egress: layout.egress,
+      ownTable: settings.names.nftTable,
+    });
+  }
+
+  #known(): readonly ExitReason[] {
+    return [...this.#routing, ...this.#proven];
+  }
+
+  async #facts(): Promise<Facts> {
+    const { metadata } = this.#options;
+    const facts = await readFacts(this.#cloud);
+    const macs = facts.links.map(({ mac }) => mac).join(" ");
+    const at = performance.now();
+    if (metadata === undefined || (macs === this.#cloudFor && at - this.#cloudAt < METADATA_EVERY_MS))
+      return facts;
+    this.#cloudFor = macs;
+    this.#cloudAt = at;
+    this.#cloud = (await Promise.race([readCloud(metadata), this.#stopped])) ?? this.#cloud;
+    return { ...facts, cloud: this.#cloud };
+  }
+
+  #lookIn(ms: number): void {
+    if (this.#closed) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.look(), ms);
+    this.#timer.unref();
+  }
+
+  #note(error: unknown): void {
+    const text = error instanceof Error ? error.message : String(error);
+    if (this.#failure?.text !== text) this.#options.log.error("forwarding-failed", { message: text });
+    this.#failure = { code: "forwarding-failed", text, closesExit: true };
+  }
+}
+
+function codes(reasons: readonly ExitReason[]): string {
+  return reasons.map(({ code, text }) => `${code}: ${text}`).join(" ");
+}

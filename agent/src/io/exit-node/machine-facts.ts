@@ -1,0 +1,97 @@
+/** What this machine has: its interfaces and default routes from the kernel, and what the cloud's metadata add. */
+import * as z from "zod";
+import { Ip, Prefix } from "../../base/address.ts";
+import { OperationError } from "../../base/errors.ts";
+import type { CloudInterface, DefaultRoute, Facts, Link } from "../../core/exit/facts.ts";
+import { runWell } from "./command.ts";
+
+/** The instance's metadata; a path is below /latest/meta-data/. */
+export interface Metadata {
+  /** `undefined` when there is no such entry. @throws OperationError when the service does not answer */
+  find(path: string): Promise<string | undefined>;
+}
+
+/** @throws OperationError */
+export async function readFacts(cloud: Facts["cloud"]): Promise<Facts> {
+  const [links, v4, v6] = await Promise.all([
+    runWell("ip", ["-json", "address", "show"]).then(parseLinks),
+    runWell("ip", ["-json", "-4", "route", "show", "default"]).then((text) => parseRoutes(text, true)),
+    runWell("ip", ["-json", "-6", "route", "show", "default"]).then((text) => parseRoutes(text, false)),
+  ]);
+  return { links, defaultRoutes: [...v4, ...v6], cloud };
+}
+
+/** `undefined` where no metadata service answers. */
+export async function readCloud(metadata: Metadata): Promise<Facts["cloud"]> {
+  const macs = await metadata.find("network/interfaces/macs/").catch(() => undefined);
+  if (macs === undefined) return undefined;
+  const names = macs.split("\n").map((line) => line.trim().replace(/\/$/, ""));
+  return await Promise.all(names.filter((mac) => mac !== "").map((mac) => readInterface(metadata, mac)));
+}
+
+/** https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html */
+async function readInterface(metadata: Metadata, mac: string): Promise<CloudInterface> {
+  const find = async (name: string): Promise<readonly string[]> => {
+    const text = await metadata.find(`network/interfaces/macs/${mac}/${name}`);
+    return (text ?? "").split(/\s+/).filter((part) => part !== "");
+  };
+  const [id, number, v4, v6, publicV4, subnetV4, subnetV6, rangesV4, rangesV6] = await Promise.all([
+    find("interface-id"),
+    find("device-number"),
+    find("local-ipv4s"),
+    find("ipv6s"),
+    find("public-ipv4s"),
+    find("subnet-ipv4-cidr-block"),
+    find("subnet-ipv6-cidr-blocks"),
+    find("vpc-ipv4-cidr-blocks"),
+    find("vpc-ipv6-cidr-blocks"),
+  ]);
+  return {
+    id: id[0] ?? mac,
+    mac: mac.toLowerCase(),
+    deviceNumber: Number(number[0] ?? 0),
+    addresses: [...v4, ...v6].map((text) => Ip.parse(text)),
+    publicAddresses: publicV4.map((text) => Ip.parse(text)),
+    subnets: [...subnetV4, ...subnetV6].map((text) => Prefix.parse(text)),
+    ranges: [...rangesV4, ...rangesV6].map((text) => Prefix.parse(text)),
+  };
+}
+
+const linksSchema = z.array(
+  z.object({
+    ifname: z.string(),
+    address: z.string().optional(),
+    addr_info: z.array(z.object({ local: z.string().optional(), prefixlen: z.number() })).optional(),
+  }),
+);
+
+const routesSchema = z.array(
+  z.object({ dev: z.string().optional(), gateway: z.string().optional(), metric: z.number().optional() }),
+);
+
+function parseLinks(text: string): readonly Link[] {
+  return parse(linksSchema, text, "ip address").map(({ ifname, address = "", addr_info: found = [] }) => ({
+    name: ifname.split("@")[0] ?? ifname,
+    mac: address.toLowerCase(),
+    addresses: found.flatMap(({ local, prefixlen }) => {
+      const ip = Ip.tryParse(local ?? "");
+      return ip === undefined ? [] : [{ ip, bits: prefixlen }];
+    }),
+  }));
+}
+
+function parseRoutes(text: string, isV4: boolean): readonly DefaultRoute[] {
+  return parse(routesSchema, text, "ip route").flatMap(({ dev, gateway, metric = 0 }) => {
+    const via = gateway === undefined ? undefined : Ip.tryParse(gateway);
+    return dev === undefined ? [] : [{ device: dev, via, isV4, metric }];
+  });
+}
+
+function parse<T>(schema: z.ZodType<T>, text: string, what: string): T {
+  try {
+    return schema.parse(JSON.parse(text === "" ? "[]" : text));
+  } catch (cause) {
+    const message = `the answer of "${what}" can not be read: install iproute2 4.19 or later`;
+    throw new OperationError("forwarding-ip", message, { cause });
+  }
+}

@@ -1,0 +1,106 @@
+/** A tunnel that carries the traffic of others: begins and ends forwarding as it is offered, and says what is wrong with it. */
+import { basename, dirname, join } from "node:path";
+import { Prefix } from "../base/address.ts";
+import type { Log } from "../base/log.ts";
+import { defaultNames, type ForwardingSettings } from "../core/exit/facts.ts";
+import type { HealthProblem } from "../health/reasons.ts";
+import { Imds } from "../io/aws/imds.ts";
+import { Forwarding } from "../io/exit-node/forwarding.ts";
+import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
+import type { PacketDevice } from "../io/tun.ts";
+
+export interface TunnelForwardingOptions {
+  readonly device: Pick<PacketDevice, "kind" | "name">;
+  /** The tunnel's UDP port. */
+  readonly port: number;
+  readonly choices: Partial<ForwardingChoices>;
+  /** The daemon's own socket: what must be taken back after a kill is noted beside it. */
+  readonly socket: string;
+  readonly log: Log;
+}
+
+/** What this node offers to others. */
+export interface Offer {
+  readonly exitNode: boolean;
+  /** Such as "10.1.0.0/16". */
+  readonly routes: readonly string[];
+}
+
+export class TunnelForwarding {
+  readonly #options: TunnelForwardingOptions;
+  #offer = "";
+  #forwarding: Forwarding | undefined;
+  #changing: Promise<void> = Promise.resolve();
+
+  constructor(options: TunnelForwardingOptions) {
+    this.#options = options;
+  }
+
+  /** Never throws: what the kernel refuses is one of the `problems`. */
+  offer(offer: Offer): Promise<void> {
+    const { device } = this.#options;
+    if (device.kind === "memory" || process.platform !== "linux") return Promise.resolve();
+    const text = JSON.stringify(offer);
+    if (text === this.#offer) return this.#changing;
+    this.#offer = text;
+    return this.#change(async () => {
+      await this.#forwarding?.close();
+      this.#forwarding = new Forwarding(this.#forwardingOptions(offer));
+      if (offer.exitNode || offer.routes.length > 0) await this.#forwarding.start();
+      // A run that was killed may have forwarded.
+      else await this.#forwarding.sweep();
+    });
+  }
+
+  problems(): readonly HealthProblem[] {
+    return (this.#forwarding?.reasons() ?? []).map(({ code: reason, text }) => ({ reason, text }));
+  }
+
+  /** Takes back all that the kernel was told. */
+  async close(): Promise<void> {
+    const closing = this.#forwarding?.close();
+    await this.#change(async () => {
+      await closing;
+      await this.#forwarding?.close();
+    });
+  }
+
+  #change(act: () => Promise<void>): Promise<void> {
+    this.#changing = this.#changing.then(act);
+    return this.#changing;
+  }
+
+  #forwardingOptions(offer: Offer) {
+    const { socket, log, choices } = this.#options;
+    return {
+      settings: this.#settings(offer),
+      recordPath: join(dirname(socket), `${basename(socket, ".sock")}-forwarding.json`),
+      metadata: new Imds(),
+      egressAddresses: choices.egressAddresses ?? [],
+      log,
+    };
+  }
+
+  #settings({ exitNode, routes }: Offer): ForwardingSettings {
+    const { device, port, choices, log } = this.#options;
+    const uid = process.getuid?.() ?? 0;
+    if (choices.controlByIngress === true && uid === 0) {
+      log.warn("control-by-ingress", {
+        why: "forwarded packets count as root's, so it needs a user of its own",
+      });
+    }
+    return {
+      tunnel: device.name,
+      port,
+      otherPorts: [],
+      exit: exitNode,
+      advertised: routes.map((text) => Prefix.parse(text)).filter(({ isDefault }) => !isDefault),
+      mode: choices.egressMode ?? "auto",
+      ipv6: choices.ipv6Exit ?? "block",
+      ingressInterface: choices.ingressInterface,
+      egressInterface: choices.egressInterface,
+      ingressUid: choices.controlByIngress === true && uid !== 0 ? uid : undefined,
+      names: { ...defaultNames, ...(choices.nftTable === undefined ? {} : { nftTable: choices.nftTable }) },
+    };
+  }
+}

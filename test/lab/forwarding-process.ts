@@ -1,0 +1,40 @@
+/** The agent's forwarding as a program of its own, for a namespace: it says what it does, line by line. */
+import { readFileSync } from "node:fs";
+import { Ip, Prefix } from "../../agent/src/base/address.ts";
+import type { Log, LogFields } from "../../agent/src/base/log.ts";
+import { defaultNames } from "../../agent/src/core/exit/facts.ts";
+import { Forwarding } from "../../agent/src/io/exit-node/forwarding.ts";
+import type { NodeSettings } from "./exit-world.ts";
+
+interface Told {
+  readonly settings: Omit<NodeSettings, "metadata">;
+  readonly entries?: Readonly<Record<string, string>>;
+  readonly recordPath: string;
+}
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+const write = (event: string, fields: LogFields = {}): void => {
+  say(`${event} ${JSON.stringify(fields)}`);
+  say(`reasons ${JSON.stringify(forwarding.reasons())}`);
+};
+const log: Log = { debug: write, info: write, warn: write, error: write };
+
+const { settings, entries, recordPath } = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8")) as Told;
+const { advertised = [], mode = "auto", ipv6 = "block", ingressUid, egressAddresses = [] } = settings;
+const forwarding = new Forwarding({
+  settings: {
+    ...{ tunnel: "tun0", port: 41_641, otherPorts: [], exit: true, mode, ipv6, names: defaultNames },
+    ...{ ingressInterface: undefined, egressInterface: undefined, ingressUid },
+    advertised: advertised.map((text) => Prefix.parse(text)),
+  },
+  recordPath,
+  ...(entries === undefined ? {} : { metadata: { find: (path) => Promise.resolve(entries[path]) } }),
+  egressAddresses: egressAddresses.map((text) => Ip.parse(text)),
+  log,
+});
+
+process.on("SIGTERM", () => void forwarding.close().then(() => process.exit(0)));
+const keepAlive = setInterval(() => say(`reasons ${JSON.stringify(forwarding.reasons())}`), 200);
+await forwarding.start();
+say(`ready ${forwarding.isOpen ? "open" : "closed"}`);
+void keepAlive;
