@@ -204,6 +204,8 @@ export interface LabParameter {
   readonly type: "String" | "StringList" | "SecureString";
   readonly value: string;
   readonly version: number;
+  /** A key of one's own that it is encrypted with. */
+  readonly kmsKeyArn?: string | undefined;
 }
 
 export interface LabSecret {
@@ -211,6 +213,8 @@ export interface LabSecret {
   readonly name: string;
   /** Undefined before anyone has written it. */
   readonly value: string | undefined;
+  /** A key of one's own that it is encrypted with. */
+  readonly kmsKeyArn?: string | undefined;
 }
 
 export interface LabBucket {

@@ -2,7 +2,7 @@ import { AgentBundle } from "../../constructs/agent-bundle.ts";
 import { AgentRole, type AgentRoleProps } from "../../constructs/agent-role.ts";
 import { AuthKey } from "../../constructs/auth-key.ts";
 import { HEALTH_TAG_KEYS } from "../../constructs/health-tags.ts";
-import { evaluate, type Policy, type Request } from "./iam.ts";
+import { evaluate, parsePolicy, type Policy, type Request } from "../../lab/services/iam.ts";
 import { synthesize } from "./synthesized.ts";
 import type { TerraformStack } from "cdktf";
 
@@ -18,7 +18,7 @@ function policy(props: (stack: TerraformStack) => AgentRoleProps): Policy {
     .replaceAll(/(?<!\$)\$\{aws_s3_bucket\.[\w-]+\.id\}/g, "bucket")
     .replaceAll(/(?<!\$)\$\{aws_s3_object\.[\w-]+\.key\}/g, "agent.tar")
     .replaceAll("$${", "${");
-  return JSON.parse(text) as Policy;
+  return parsePolicy(text, "the role");
 }
 
 const OWN = "arn:aws:ec2:eu-west-1:111122223333:instance/i-0aaa";
@@ -109,13 +109,13 @@ describe("the agent's policy", () => {
     ],
     ["Session Manager, where it is off", { action: "ssmmessages:OpenDataChannel", resource: "*" }, "denied"],
   ])("%s: %j is %s", (_, request, answer) => {
-    expect(evaluate(own, request)).toBe(answer);
+    expect(evaluate([own], request)).toBe(answer);
   });
 
   test("has a statement for nothing that is not used", () => {
     const bare = policy(() => ({}));
     expect(bare.Statement).toHaveLength(1);
-    expect(evaluate(bare, tagging(OWN, ["sallyport:path"]))).toBe("allowed");
+    expect(evaluate([bare], tagging(OWN, ["sallyport:path"]))).toBe("allowed");
   });
 
   test("reads a secret and decrypts with a key of one's own, where these are named", () => {
@@ -124,63 +124,10 @@ describe("the agent's policy", () => {
       "arn:aws:kms:eu-west-1:111122223333:key/k",
     ];
     const named = policy((stack) => ({ authKey: new AuthKey(stack, "key", { secretArn, kmsKeyArn }) }));
-    expect(evaluate(named, { action: "secretsmanager:GetSecretValue", resource: secretArn })).toBe("allowed");
-    expect(evaluate(named, { action: "kms:Decrypt", resource: kmsKeyArn })).toBe("allowed");
-    expect(evaluate(named, { action: "kms:Decrypt", resource: `${kmsKeyArn}2` })).toBe("denied");
-  });
-});
-
-describe("the evaluator", () => {
-  const allow = (Condition?: Policy["Statement"][number]["Condition"], Resource = "*") => ({
-    Statement: [
-      {
-        Effect: "Allow" as const,
-        Action: "a:Do",
-        Resource,
-        ...(Condition === undefined ? {} : { Condition }),
-      },
-    ],
-  });
-  const ask = (context?: Request["context"]): Request => ({
-    action: "a:Do",
-    resource: "r/x",
-    ...(context === undefined ? {} : { context }),
-  });
-  const deny = { Effect: "Deny" as const, Action: "a:*", Resource: "r/x" };
-
-  test.each<[string, Policy, Request, "allowed" | "denied"]>([
-    ["nothing said is denied", { Statement: [] }, ask(), "denied"],
-    ["allowed", allow(), ask(), "allowed"],
-    ["an explicit deny wins", { Statement: [...allow().Statement, deny] }, ask(), "denied"],
-    ["actions don't care for case", allow(), { ...ask(), action: "A:dO" }, "allowed"],
-    ["resources do", allow(undefined, "R/x"), ask(), "denied"],
-    ["a star covers slashes", allow(undefined, "r*"), ask(), "allowed"],
-    ["a variable that is there", allow(undefined, "r/${k}"), ask({ k: "x" }), "allowed"],
-    ["a variable that is missing fits nothing", allow(undefined, "r/${k}"), ask(), "denied"],
-    ["StringEquals of a key that is missing", allow({ StringEquals: { k: "v" } }), ask(), "denied"],
-    [
-      "ForAllValues of no keys is true",
-      allow({ "ForAllValues:StringEquals": { k: ["v"] } }),
-      ask(),
+    expect(evaluate([named], { action: "secretsmanager:GetSecretValue", resource: secretArn })).toBe(
       "allowed",
-    ],
-    [
-      "ForAllValues of a foreign one",
-      allow({ "ForAllValues:StringEquals": { k: ["v"] } }),
-      ask({ k: ["v", "w"] }),
-      "denied",
-    ],
-    ["ForAnyValue of no keys is false", allow({ "ForAnyValue:StringEquals": { k: ["v"] } }), ask(), "denied"],
-    ["Null false of a key that is missing", allow({ Null: { k: "false" } }), ask(), "denied"],
-    ["Null false of one that is there", allow({ Null: { k: "false" } }), ask({ k: "v" }), "allowed"],
-    ["Null true of one that is there", allow({ Null: { k: "true" } }), ask({ k: "v" }), "denied"],
-    [
-      "every operator must hold",
-      allow({ Null: { k: "false" }, StringEquals: { k: "v" } }),
-      ask({ k: "w" }),
-      "denied",
-    ],
-  ])("%s", (_, one, request, answer) => {
-    expect(evaluate(one, request)).toBe(answer);
+    );
+    expect(evaluate([named], { action: "kms:Decrypt", resource: kmsKeyArn })).toBe("allowed");
+    expect(evaluate([named], { action: "kms:Decrypt", resource: `${kmsKeyArn}2` })).toBe("denied");
   });
 });

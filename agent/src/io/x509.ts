@@ -1,5 +1,5 @@
 /**
- * X.509 certificates in DER (RFC 5280), as far as a self-signed one needs them.
+ * X.509 certificates in DER (RFC 5280), as far as a self-signed one or a small authority needs them.
  *
  *     Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signature BIT STRING }
  *     TBSCertificate ::= SEQUENCE {
@@ -15,8 +15,9 @@ import type { Ip } from "../base/address.ts";
 import type { WallTime } from "../base/time.ts";
 
 export interface CertificateFields {
-  /** Both subject and issuer: the certificate is signed by its own key. */
   readonly commonName: string;
+  /** @default commonName: the certificate is signed by its own key */
+  readonly issuer?: string;
   /** Big-endian, without a sign. */
   readonly serial: Uint8Array;
   readonly notBefore: WallTime;
@@ -35,14 +36,13 @@ export function encodeCertificate(
   sign: (tbs: Uint8Array) => Uint8Array,
 ): Uint8Array {
   const algorithm = sequence(oid(ALGORITHM_OID[fields.algorithm]));
-  const name = sequence(der(Tag.set, sequence(oid(Oid.commonName), directoryString(fields.commonName))));
   const tbs = sequence(
     der(Tag.version, integer(Uint8Array.of(2))),
     integer(fields.serial),
     algorithm,
-    name,
+    name(fields.issuer ?? fields.commonName),
     sequence(time(fields.notBefore), time(fields.notAfter)),
-    name,
+    name(fields.commonName),
     fields.publicKey,
     der(Tag.extensions, sequence(...fields.extensions)),
   );
@@ -52,6 +52,14 @@ export function encodeCertificate(
 /** Says that the key signs no other certificates. */
 export function basicConstraints(): Uint8Array {
   return extension(Oid.basicConstraints, true, sequence());
+}
+
+/** What makes it a certificate that signs others: their chain ends here. */
+export function certificateAuthority(): readonly Uint8Array[] {
+  const isAuthority = der(Tag.boolean, Uint8Array.of(0xff));
+  // keyCertSign, the sixth bit.
+  const usage = der(Tag.bitString, Uint8Array.of(2, 0x04));
+  return [extension(Oid.basicConstraints, true, sequence(isAuthority)), extension(Oid.keyUsage, true, usage)];
 }
 
 /** The key signs handshakes: all that TLS 1.3 asks of it. */
@@ -121,6 +129,10 @@ function lengthBytes(length: number): readonly number[] {
   if (length < 0x80) return [length];
   if (length < 0x100) return [0x81, length];
   return [0x82, length >> 8, length & 0xff];
+}
+
+function name(commonName: string): Uint8Array {
+  return sequence(der(Tag.set, sequence(oid(Oid.commonName), directoryString(commonName))));
 }
 
 /** PrintableString where the characters allow it (X.680 section 41.4), else UTF8String. */

@@ -1,9 +1,9 @@
-import { X509Certificate } from "node:crypto";
+import { generateKeyPairSync, type KeyObject, sign, X509Certificate } from "node:crypto";
 import { toHex } from "../../../agent/src/base/bytes.ts";
 import { NodePublic } from "../../../agent/src/base/keys.ts";
 import { wallTime } from "../../../agent/src/base/time.ts";
 import { metaCertificate, metaKeyOf } from "../../../agent/src/io/tls-certificate.ts";
-import { basicConstraints, encodeCertificate } from "../../../agent/src/io/x509.ts";
+import { basicConstraints, certificateAuthority, encodeCertificate } from "../../../agent/src/io/x509.ts";
 import { hex } from "../../vectors/load.ts";
 import { derpVectors } from "../core/derp/support.ts";
 
@@ -60,4 +60,27 @@ test("dates before and after 2050 are read back as they were", () => {
     expect(Date.parse(made.validTo)).toBe(end);
     expect(made.serialNumber).toBe("80");
   }
+});
+
+test("what an authority signs is trusted by who trusts the authority", () => {
+  const [authority, host] = [0, 1].map(() => generateKeyPairSync("ec", { namedCurve: "P-256" }));
+  if (authority === undefined || host === undefined) throw new Error("no keys");
+  const issue = (commonName: string, key: KeyObject, extensions: readonly Uint8Array[]) =>
+    new X509Certificate(
+      encodeCertificate(
+        {
+          ...{ commonName, issuer: "authority", serial: Uint8Array.of(1), algorithm: "ecdsa-p256-sha256" },
+          ...{ notBefore: now, notAfter: wallTime(now + 1000), extensions },
+          publicKey: key.export({ format: "der", type: "spki" }),
+        },
+        (tbs) => sign("sha256", tbs, authority.privateKey),
+      ),
+    );
+  const ca = issue("authority", authority.publicKey, certificateAuthority());
+  const leaf = issue("host", host.publicKey, [basicConstraints()]);
+  expect([ca.ca, leaf.ca]).toEqual([true, false]);
+  expect(leaf.issuer).toBe("CN=authority");
+  expect(leaf.checkIssued(ca)).toBe(true);
+  expect(leaf.verify(authority.publicKey)).toBe(true);
+  expect(leaf.verify(host.publicKey)).toBe(false);
 });

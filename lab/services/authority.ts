@@ -1,0 +1,73 @@
+/** The lab's own certificate authority: a certificate for each name, made when somebody first asks for it. */
+import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
+import { createSecureContext, type SecureContext } from "node:tls";
+import { wallTime } from "../../agent/src/base/time.ts";
+import {
+  basicConstraints,
+  certificateAuthority,
+  encodeCertificate,
+  extendedKeyUsageServer,
+  keyUsageSignature,
+  subjectAlternativeNames,
+  toPem,
+} from "../../agent/src/io/x509.ts";
+
+const NAME = "Sallyport lab";
+const DAY = 86_400_000;
+
+export class Authority {
+  readonly certPem: string;
+  readonly #key = newKey();
+  readonly #now: number;
+  readonly #contexts = new Map<string, SecureContext>();
+
+  constructor(now: number) {
+    this.#now = now;
+    this.certPem = toPem("CERTIFICATE", this.#issue(NAME, this.#key, certificateAuthority()));
+  }
+
+  /** For `SNICallback`. */
+  contextFor(host: string): SecureContext {
+    const known = this.#contexts.get(host);
+    if (known !== undefined) return known;
+    const made = createSecureContext(this.certificateFor(host));
+    this.#contexts.set(host, made);
+    return made;
+  }
+
+  certificateFor(host: string): { readonly key: string; readonly cert: string } {
+    const key = newKey();
+    const certificate = this.#issue(host, key, [
+      basicConstraints(),
+      keyUsageSignature(),
+      extendedKeyUsageServer(),
+      subjectAlternativeNames([host], []),
+    ]);
+    return {
+      key: key.export({ format: "pem", type: "pkcs8" }).toString(),
+      cert: toPem("CERTIFICATE", certificate),
+    };
+  }
+
+  #issue(subject: string, key: KeyObject, extensions: readonly Uint8Array[]): Uint8Array {
+    const serial = randomBytes(16);
+    serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40;
+    return encodeCertificate(
+      {
+        commonName: subject.slice(0, 64),
+        issuer: NAME,
+        serial,
+        notBefore: wallTime(this.#now - DAY),
+        notAfter: wallTime(this.#now + 30 * DAY),
+        publicKey: createPublicKey(key).export({ format: "der", type: "spki" }),
+        algorithm: "ecdsa-p256-sha256",
+        extensions,
+      },
+      (tbs) => sign("sha256", tbs, this.#key),
+    );
+  }
+}
+
+function newKey(): KeyObject {
+  return generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
+}
