@@ -3,7 +3,7 @@
  * hop from each other, without any delay. What is measured is the programs' own time.
  */
 import { natRules, type NatKind } from "../lab/firewall.ts";
-import type { LinkSpec, NamespaceSpec, Network } from "../lab/topology.ts";
+import type { LinkSpec, NamespaceSpec, Network } from "../lab/network.ts";
 
 /** Documentation and benchmark addresses (RFC 5737, RFC 2544): public to look at, and nobody's. */
 export const RELAY_IP = "198.51.100.20";

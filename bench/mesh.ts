@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Lab } from "../lab/lab.ts";
 import type { LabProcess } from "../lab/processes.ts";
 import { sleep } from "../lab/system.ts";
-import type { Network } from "../lab/topology.ts";
+import type { Network } from "../lab/network.ts";
 import type { MachineName } from "./internet.ts";
 
 export type BenchLab = Lab<Network>;

@@ -4,13 +4,21 @@
  */
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
-import { deleteRecord, isAlive, LAB_VARIABLE, listRecords, readRecord, type LabRecord } from "./record.ts";
+import {
+  deleteRecord,
+  isAlive,
+  LAB_VARIABLE,
+  listRecords,
+  namespacePrefix,
+  readRecord,
+  type LabRecord,
+} from "./record.ts";
 import { run, sleep } from "./system.ts";
 
 /** Kills what is left of the lab's processes, then removes its namespaces, folder and record. */
 export async function removeLab(file: string, record: LabRecord): Promise<void> {
   await killAll(record);
-  await removeNamespaces(record.namespaces);
+  await removeNamespaces(namespacesOf(record));
   // A process that was being started meanwhile may have slipped through.
   await killAll(record);
   rmSync(record.folder, { recursive: true, force: true });
@@ -58,7 +66,7 @@ export async function watch(recordFile: string): Promise<void> {
 
 /** The ids of the processes that belong to the lab: by the variable they carry or the namespace they are in. */
 export function processesOf(record: LabRecord): number[] {
-  const namespaces = new Set(record.namespaces.flatMap(namespaceInode));
+  const namespaces = new Set(namespacesOf(record).flatMap(namespaceInode));
   const mark = Buffer.from(`${LAB_VARIABLE}=${record.id}\0`);
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -83,6 +91,15 @@ async function killAll(record: LabRecord): Promise<void> {
       }
     }
     await sleep(KILL_PAUSE_MS);
+  }
+}
+
+/** By its prefix: instances come and go after the record was written. */
+function namespacesOf({ id }: LabRecord): readonly string[] {
+  try {
+    return readdirSync(NETNS_FOLDER).filter((name) => name.startsWith(namespacePrefix(id)));
+  } catch {
+    return [];
   }
 }
 

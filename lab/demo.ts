@@ -1,6 +1,6 @@
 /** `lab demo`: reads the stack, builds the lab, tells the story, removes everything; the exit code says how it ended. */
-import { UsageError } from "../agent/src/base/errors.ts";
-import { readCloud, type CloudModel } from "./cloud-model.ts";
+import type { RunningCloud } from "./cloud/running.ts";
+import { openCloud } from "./open-cloud.ts";
 import { Lab, whatIsMissing } from "./lab.ts";
 import { describeLoopback } from "./loopback.ts";
 import { LoopbackStage } from "./loopback-stage.ts";
@@ -10,8 +10,8 @@ import { drawTopology } from "./drawing.ts";
 import type { Stage } from "./stage.ts";
 import { tellStory } from "./story.ts";
 import { readStackFile, STACK, synthesizeStack } from "./synthesis.ts";
-import { TerraformDocument } from "./terraform.ts";
-import { planTopology, type Topology } from "./topology.ts";
+import { exitNodeOf, planTopology, type Topology } from "./topology.ts";
+import { DEFAULT_WORLD } from "./world.ts";
 
 export interface DemoOptions {
   /** The stack's cdk.tf.json; undefined synthesizes exit-node-stack. */
@@ -31,11 +31,11 @@ export interface DemoOptions {
 
 /** The exit code: 0 when every client ended as its network lets it. @throws SallyportError */
 export async function demo(options: DemoOptions): Promise<number> {
-  const { cloud, node } = await readStack(options);
-  const topology = planTopology(cloud, { exitNodeName: node.hostname });
+  const { cloud, topology, node } = await readStack(options);
   say(`The lab builds ${options.stack ?? STACK} and a small internet around it:\n`);
   for (const line of drawTopology(topology, node.port)) say(`  ${line}`);
-  if (cloud.notModelled.length > 0) say(`\n  not rebuilt: ${cloud.notModelled.join(", ")}`);
+  const { notModelled } = cloud.read.model;
+  if (notModelled.length > 0) say(`\n  not rebuilt: ${notModelled.join(", ")}`);
   say("");
   const reason = options.loopback ? "--loopback was given" : await whatIsMissing();
   return reason === undefined
@@ -95,14 +95,14 @@ async function readStack({ stack, closedPort, root }: DemoOptions): Promise<Stac
     stack === undefined
       ? await synthesizeStack(root, closedPort ? { openTunnelPort: false } : {})
       : readStackFile(stack);
-  const cloud = readCloud(TerraformDocument.read(json));
-  const [instance] = cloud.instances;
-  if (instance === undefined) throw new UsageError("lab-stack", "the stack has no instance");
-  return { cloud, node: readNodeSettings(instance) };
+  const cloud = openCloud([{ name: STACK, json }]);
+  const topology = planTopology(cloud, DEFAULT_WORLD);
+  return { cloud, topology, node: readNodeSettings(exitNodeOf(topology.cast)) };
 }
 
 interface Stack {
-  readonly cloud: CloudModel;
+  readonly cloud: RunningCloud;
+  readonly topology: Topology;
   readonly node: NodeSettings;
 }
 

@@ -1,9 +1,11 @@
 /** The topology as a few lines of text. */
 import { letsIn } from "./expectation.ts";
 import type { NatKind } from "./firewall.ts";
-import { RELAY_DELAY_MS, type Topology } from "./topology.ts";
+import { exitNodeOf, type Topology } from "./topology.ts";
+import { RELAY_DELAY_MS } from "./world.ts";
 
-const NAT_LABEL: Readonly<Record<NatKind, string>> = {
+const NAT_LABEL: Readonly<Record<NatKind | "none", string>> = {
+  none: "public",
   easy: "easy NAT",
   hard: "hard NAT",
   "udp-blocked": "UDP blocked",
@@ -11,15 +13,18 @@ const NAT_LABEL: Readonly<Record<NatKind, string>> = {
 
 /** @param port the exit node's UDP port */
 export function drawTopology({ cast }: Topology, port: number): string[] {
-  const { instance, publicIp, namespace } = cast.exitNode;
-  const open = cast.clients.some(({ natIp }) => letsIn(instance, port, natIp));
+  const node = exitNodeOf(cast);
+  const { publicIp, privateIp, namespace } = node;
+  const open = cast.clients.some(({ natIp }) => letsIn(node, port, natIp));
   const left = cast.clients.map(
     ({ namespace: name, nat, natIp }) => `${name} ──[${NAT_LABEL[nat]} ${natIp.text}]──`,
   );
   const right = [
-    `[internet gateway ${publicIp.text}]──[udp/${port} ${open ? "open" : "closed"}]── ${namespace} ${instance.privateIp.text}`,
-    `coordination ${cast.control.ip.text}`,
-    `≈ ${RELAY_DELAY_MS} ms ≈ relay ${cast.relay.code} ${cast.relay.ip.text}`,
+    `[internet gateway ${publicIp.text}]──[udp/${port} ${open ? "open" : "closed"}]── ${namespace} ${privateIp.text}`,
+    ...(cast.control === undefined ? [] : [`coordination ${cast.control.ip.text}`]),
+    ...(cast.relay === undefined
+      ? []
+      : [`≈ ${RELAY_DELAY_MS} ms ≈ relay ${cast.relay.namespace} ${cast.relay.ip.text}`]),
   ];
   const width = Math.max(...left.map((line) => line.length));
   return Array.from({ length: Math.max(left.length, right.length) }, (_, i) => {

@@ -3,8 +3,11 @@
  * the agents report; the agents never see it.
  */
 import type { Ip } from "../agent/src/base/address.ts";
-import type { CloudInstance, SecurityRule } from "./cloud-model.ts";
-import type { Cast, ClientPart } from "./topology.ts";
+import type { SecurityRule } from "./model/model.ts";
+import type { ClientPart, NodePart } from "./topology.ts";
+
+/** The rules of the interface that the tunnel comes in by. */
+type Rules = Pick<NodePart, "ingress" | "egress">;
 
 export interface Expectation {
   readonly path: "direct" | "relay";
@@ -12,10 +15,9 @@ export interface Expectation {
 }
 
 /** @param port the UDP port of the exit node's agent */
-export function expectPath(exitNode: Cast["exitNode"], port: number, client: ClientPart): Expectation {
-  const { instance } = exitNode;
+export function expectPath(node: Rules, port: number, client: ClientPart): Expectation {
   if (client.nat === "udp-blocked") return { path: "relay", because: "its network lets only TCP 443 out" };
-  if (letsIn(instance, port, client.natIp)) {
+  if (letsIn(node, port, client.natIp)) {
     return { path: "direct", because: `udp/${port} of the exit node is open to everybody` };
   }
   if (client.nat === "hard") {
@@ -24,7 +26,7 @@ export function expectPath(exitNode: Cast["exitNode"], port: number, client: Cli
       because: `udp/${port} of the exit node is closed, and a hard NAT opens another port for each destination`,
     };
   }
-  if (letsOut(instance, client.natIp)) {
+  if (letsOut(node, client.natIp)) {
     return {
       path: "direct",
       because: `udp/${port} of the exit node is closed, but both sides may send first and an easy NAT keeps its port`,
@@ -34,17 +36,17 @@ export function expectPath(exitNode: Cast["exitNode"], port: number, client: Cli
 }
 
 /** Whether the security group lets datagrams from `from` in to `port`. */
-export function letsIn(instance: CloudInstance, port: number, from: Ip): boolean {
-  return instance.ingress.some((rule) => matches(rule, from) && covers(rule, port, port));
+export function letsIn(node: Rules, port: number, from: Ip): boolean {
+  return node.ingress.some((rule) => matches(rule, from) && covers(rule, port, port));
 }
 
 /** Whether it lets datagrams out to every port of `to`: nobody knows before which one the peer's NAT will show. */
-export function letsOut(instance: CloudInstance, to: Ip): boolean {
-  return instance.egress.some((rule) => matches(rule, to) && covers(rule, 1, 65535));
+export function letsOut(node: Rules, to: Ip): boolean {
+  return node.egress.some((rule) => matches(rule, to) && covers(rule, 1, 65535));
 }
 
-const matches = (rule: SecurityRule, peer: Ip): boolean =>
-  (rule.protocol === "udp" || rule.protocol === "all") && rule.peer.contains(peer);
+const matches = ({ protocol, peer }: SecurityRule, ip: Ip): boolean =>
+  (protocol === "udp" || protocol === "all") && peer.kind === "prefix" && peer.prefix.contains(ip);
 
 const covers = ({ ports }: SecurityRule, from: number, to: number): boolean =>
   ports === undefined || (ports.from <= from && ports.to >= to);

@@ -9,7 +9,8 @@ import { buildNamespaces, namespaceName } from "./namespaces.ts";
 import { Processes, type LabProcess, type StartOptions } from "./processes.ts";
 import { defaultRunFolder, identify, recordFile, writeRecord, type LabRecord } from "./record.ts";
 import { run } from "./system.ts";
-import type { Network, Topology } from "./topology.ts";
+import type { Network } from "./network.ts";
+import type { Topology } from "./topology.ts";
 
 export interface LabOptions {
   /** The command that runs this program again. */

@@ -11,12 +11,11 @@ import { InternalError } from "../agent/src/base/errors.ts";
 import { silentLog } from "../agent/src/base/log.ts";
 import type * as Agent from "../agent/src/main.ts";
 import { BUNDLE, checkBundle } from "./bundle.ts";
-import { NAT_TEXT } from "./firewall.ts";
 import { type LoopbackInternet, openLoopbackInternet } from "./loopback.ts";
 import type { NodeSettings } from "./node-settings.ts";
 import { Processes } from "./processes.ts";
-import { type CommandResult, type Stage, timed, untilRunning } from "./stage.ts";
-import type { Topology } from "./topology.ts";
+import { type CommandResult, describeHost, type Stage, timed, untilRunning } from "./stage.ts";
+import { exitNodeOf, type Topology } from "./topology.ts";
 
 const LOOPBACK = "127.0.0.1";
 const COMMAND_TIMEOUT_MS = 60_000;
@@ -51,18 +50,19 @@ export class LoopbackStage implements Stage {
 
   async start(say: (line: string) => void): Promise<void> {
     const { topology, node } = this.#options;
-    const { relay, exitNode, clients } = topology.cast;
+    const { clients } = topology.cast;
+    const exitNode = exitNodeOf(topology.cast);
     const agent = (await import(pathToFileURL(this.#bundle).href)) as typeof Agent;
     const internet = await openLoopbackInternet(topology, node.port);
     this.#running.push(internet);
-    const region = await timed(say, `relay ${relay.code}`, this.#startRelay(agent));
+    const region = await timed(say, `relay ${this.#relayCode}`, this.#startRelay(agent));
     const joining = await timed(say, "coordination server", this.#startControl(agent, region));
     const daemon = (host: string, hostname: string): Promise<void> =>
       this.#startDaemon(agent, internet, host, hostname, joining);
     await timed(say, node.hostname, daemon(exitNode.namespace, node.hostname));
     await Promise.all(
       clients.map(({ namespace, nat }) =>
-        timed(say, `${namespace} behind ${NAT_TEXT[nat]}`, daemon(namespace, namespace)),
+        timed(say, describeHost(namespace, nat), daemon(namespace, namespace)),
       ),
     );
   }
@@ -111,7 +111,7 @@ export class LoopbackStage implements Stage {
       addresses: [Ip.parse(LOOPBACK)],
       stateDir: this.#stateFolder("relay"),
       regionId: 900,
-      regionCode: this.#options.topology.cast.relay.code,
+      regionCode: this.#relayCode,
       log: silentLog,
     });
     this.#running.push(relay);
@@ -152,10 +152,14 @@ export class LoopbackStage implements Stage {
       loopback: true,
       openUdp: () => Promise.resolve(udp),
       hostname,
-      advertiseExitNode: host === this.#options.topology.cast.exitNode.namespace,
+      advertiseExitNode: host === exitNodeOf(this.#options.topology.cast).namespace,
     });
     this.#running.push(daemon);
     await untilRunning(this, host, () => JSON.stringify(daemon.backend.status().Health));
+  }
+
+  get #relayCode(): string {
+    return this.#options.topology.cast.relay?.namespace ?? "relay";
   }
 
   /** With nothing in it: what lies in /etc/sallyport is not the lab's. */

@@ -5,7 +5,7 @@
 import { letsIn, letsOut } from "./expectation.ts";
 import type { NatKind } from "./firewall.ts";
 import { LoopbackNat, type NatBehaviour } from "./loopback-nat.ts";
-import type { Topology } from "./topology.ts";
+import { exitNodeOf, type Topology } from "./topology.ts";
 
 export interface LoopbackInternet {
   /** The UDP port of each host that runs a daemon, by the name of its namespace. */
@@ -36,19 +36,20 @@ export async function openLoopbackInternet(topology: Topology, port: number): Pr
 
 /** What the networks of a topology do to each host's UDP port. */
 export function planLoopback({ cast }: Topology, port: number): ReadonlyMap<string, NatBehaviour> {
-  const { instance, namespace } = cast.exitNode;
-  const open = cast.clients.some(({ natIp }) => letsIn(instance, port, natIp));
+  const node = exitNodeOf(cast);
+  const open = cast.clients.some(({ natIp }) => letsIn(node, port, natIp));
   const exitNode: NatBehaviour = {
     mapping: "endpoint-independent",
     filtering: open ? "endpoint-independent" : "address-and-port-dependent",
     // Where the stack lets UDP out to single ports only, no peer is among them.
-    blocked: !open && !cast.clients.some(({ natIp }) => letsOut(instance, natIp)),
+    blocked: !open && !cast.clients.some(({ natIp }) => letsOut(node, natIp)),
   };
   const clients = cast.clients.map((client) => [client.namespace, CLIENT_NATS[client.nat]] as const);
-  return new Map([[namespace, exitNode], ...clients]);
+  return new Map([[node.namespace, exitNode], ...clients]);
 }
 
-const CLIENT_NATS: Readonly<Record<NatKind, NatBehaviour>> = {
+const CLIENT_NATS: Readonly<Record<NatKind | "none", NatBehaviour>> = {
+  none: { mapping: "endpoint-independent", filtering: "endpoint-independent", blocked: false },
   easy: { mapping: "endpoint-independent", filtering: "address-and-port-dependent", blocked: false },
   hard: { mapping: "address-and-port-dependent", filtering: "address-and-port-dependent", blocked: false },
   "udp-blocked": { mapping: "endpoint-independent", filtering: "address-and-port-dependent", blocked: true },

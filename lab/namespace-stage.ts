@@ -1,12 +1,20 @@
 /** The stage of namespaces: every agent is a process of its own, the bundle in a folder with nothing else. */
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { InternalError } from "../agent/src/base/errors.ts";
 import { BUNDLE, checkBundle } from "./bundle.ts";
-import { NAT_TEXT } from "./firewall.ts";
+import { exitNodeOf, type ServerPart } from "./topology.ts";
 import type { Lab } from "./lab.ts";
 import type { NodeSettings } from "./node-settings.ts";
 import type { LabProcess } from "./processes.ts";
-import { type CommandResult, type Stage, START_TIMEOUT_MS, timed, untilRunning } from "./stage.ts";
+import {
+  type CommandResult,
+  describeHost,
+  type Stage,
+  START_TIMEOUT_MS,
+  timed,
+  untilRunning,
+} from "./stage.ts";
 
 const COMMAND_TIMEOUT_MS = 60_000;
 const PROBE_TIMEOUT_MS = 15_000;
@@ -37,13 +45,16 @@ export class NamespaceStage implements Stage {
 
   async start(say: (line: string) => void): Promise<void> {
     const { lab, node, self } = this.#options;
-    const { relay, control, exitNode, clients } = lab.topology.cast;
-    const map = await timed(say, `relay ${relay.code} at ${relay.ip.text}`, this.#startRelay());
-    await timed(say, `coordination server at ${control.ip.text}`, this.#startControl(map));
+    const { relay, control, clients } = lab.topology.cast;
+    const exitNode = exitNodeOf(lab.topology.cast);
+    if (relay === undefined || control === undefined)
+      throw new InternalError("lab-cast", "the story needs servers");
+    const map = await timed(say, `relay ${relay.namespace} at ${relay.ip.text}`, this.#startRelay(relay));
+    await timed(say, `coordination server at ${control.ip.text}`, this.#startControl(control, map));
     const where = `${node.hostname}, udp/${node.port}, public ${exitNode.publicIp.text}`;
     await timed(say, where, this.#startDaemon(exitNode.namespace, node.hostname, node.config));
     const daemons = clients.map(({ namespace, nat }) =>
-      timed(say, `${namespace} behind ${NAT_TEXT[nat]}`, this.#startDaemon(namespace, namespace, {})),
+      timed(say, describeHost(namespace, nat), this.#startDaemon(namespace, namespace, {})),
     );
     const web = lab.start(exitNode.namespace, {
       name: "web-server",
@@ -81,21 +92,19 @@ export class NamespaceStage implements Stage {
   }
 
   /** @returns the file with the relay map that has this relay */
-  async #startRelay(): Promise<string> {
-    const { namespace, ip, code } = this.#options.lab.topology.cast.relay;
+  async #startRelay({ namespace, ip }: ServerPart): Promise<string> {
     const map = join(this.#stateFolder(namespace), "derp-map.json");
     const relay = this.#launch(namespace, "relay", {}, [
       ...["--listen", "0.0.0.0:443", "--stun-port", "3478"],
       ...["--hostname", ip.text, "--address", ip.text],
-      ...["--region-id", "900", "--region-code", code],
+      ...["--region-id", "900", "--region-code", namespace],
     ]);
     await relay.readyFile(map, START_TIMEOUT_MS);
     return map;
   }
 
-  async #startControl(derpMap: string): Promise<void> {
+  async #startControl({ namespace, ip }: ServerPart, derpMap: string): Promise<void> {
     const { lab } = this.#options;
-    const { namespace, ip } = lab.topology.cast.control;
     const authKey = join(lab.folder, "auth-key");
     const pin = join(this.#stateFolder(namespace), "cert-pin");
     const server = this.#launch(namespace, "control", {}, [

@@ -2,9 +2,10 @@
 import { OperationError } from "../agent/src/base/errors.ts";
 import { formatDelayLine } from "./delay-line.ts";
 import type { LabProcess, Processes } from "./processes.ts";
-import { LAB_VARIABLE } from "./record.ts";
+import { LAB_VARIABLE, namespacePrefix } from "./record.ts";
 import { run } from "./system.ts";
-import type { LinkSpec, NamespaceSpec, Network } from "./topology.ts";
+import type { LinkSpec, NamespaceSpec, Network } from "./network.ts";
+import type { NamespaceChange } from "./vpc-plan.ts";
 
 export interface BuildOptions {
   readonly labId: string;
@@ -14,7 +15,7 @@ export interface BuildOptions {
 }
 
 /** The name `ip netns` knows a namespace of this lab by. */
-export const namespaceName = (labId: string, name: string): string => `sp-${labId}-${name}`;
+export const namespaceName = (labId: string, name: string): string => `${namespacePrefix(labId)}${name}`;
 
 /** @throws OperationError with what `ip` or `nft` said */
 export async function buildNamespaces(topology: Network, options: BuildOptions): Promise<void> {
@@ -64,12 +65,43 @@ function moveEnds({ ends }: LinkSpec, link: number, labId: string): string[] {
   });
 }
 
+/** @public Adds to or takes from a namespace that is there. @throws OperationError with what `ip` or `nft` said */
+export async function changeNamespace(change: NamespaceChange, options: BuildOptions): Promise<void> {
+  const { namespace, ...spec } = change;
+  await configure({ name: namespace, forwards: false, ...spec }, options);
+}
+
+/** @public A namespace while the lab runs, with the loopback up. */
+export async function addNamespace(name: string, options: BuildOptions): Promise<void> {
+  await batch(options, [`netns add ${namespaceName(options.labId, name)}`]);
+  await changeNamespace(
+    { namespace: name, commands: ["link set lo addrgenmode none up"], commands6: [], rules: "" },
+    options,
+  );
+}
+
+/** @public A veth pair while the lab runs. Both ends are up. */
+export async function addLink({ ends: [a, b] }: LinkSpec, options: BuildOptions): Promise<void> {
+  const name = (local: string): string => namespaceName(options.labId, local);
+  await batch(options, [
+    `link add ${a.device} netns ${name(a.namespace)} type veth peer name ${b.device} netns ${name(b.namespace)}`,
+  ]);
+  for (const { namespace, device } of [a, b]) {
+    const commands = [`link set ${device} addrgenmode none up`];
+    await changeNamespace({ namespace, commands, commands6: [], rules: "" }, options);
+  }
+}
+
 async function configure(spec: NamespaceSpec, options: BuildOptions): Promise<void> {
+  const batchOf = (command: string, lines: readonly string[] = []): string =>
+    lines.length === 0 ? "" : hereDocument(command, lines.join("\n"));
   const script = [
     spec.forwards ? "echo 1 > /proc/sys/net/ipv4/ip_forward" : "",
-    hereDocument("ip -batch -", spec.commands.join("\n")),
+    batchOf("ip -batch -", spec.commands),
+    batchOf("ip -6 -batch -", spec.commands6),
     spec.rules === "" ? "" : hereDocument("nft -f -", spec.rules),
-  ];
+    ...Object.entries(spec.sysctls ?? {}).map(([name, value]) => `echo ${value} > /proc/sys/${name}`),
+  ].filter((part) => part !== "");
   const args = ["netns", "exec", namespaceName(options.labId, spec.name), "sh", "-e", "-s"];
   await run("ip", args, { input: script.join("\n"), env: environment(options) }).catch((cause: unknown) => {
     const said = cause instanceof Error ? cause.message : String(cause);

@@ -1,6 +1,8 @@
 /** What the stack tells its instance: the agent's configuration in the user data, and the instance's name. */
 import { UsageError } from "../agent/src/base/errors.ts";
-import type { CloudInstance } from "./cloud-model.ts";
+import type { NodePart } from "./topology.ts";
+
+type Told = Pick<NodePart, "namespace" | "userData">;
 
 export interface NodeSettings {
   readonly hostname: string;
@@ -11,15 +13,18 @@ export interface NodeSettings {
 }
 
 /** @throws UsageError when the user data doesn't write the agent's configuration */
-export function readNodeSettings(instance: CloudInstance): NodeSettings {
+export function readNodeSettings(instance: Told): NodeSettings {
   const config = agentConfig(instance);
   const port = config["port"] ?? DEFAULT_PORT;
   if (typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65535) {
-    throw new UsageError("lab-stack", `${instance.address}.user_data: the agent's port is not 1 to 65535`);
+    throw new UsageError(
+      "lab-stack",
+      `${instance.namespace}: its user data: the agent's port is not 1 to 65535`,
+    );
   }
   const hostname = config["hostname"];
   return {
-    hostname: typeof hostname === "string" ? hostname : nameFromTag(instance),
+    hostname: typeof hostname === "string" ? hostname : instance.namespace,
     port,
     config,
   };
@@ -28,12 +33,12 @@ export function readNodeSettings(instance: CloudInstance): NodeSettings {
 const DEFAULT_PORT = 41641;
 const HERE_DOCUMENT = /cat > \/etc\/sallyport\/agent\.json <<'(\w+)'\n([\s\S]*?)\n\1\n/;
 
-function agentConfig(instance: CloudInstance): Readonly<Record<string, unknown>> {
+function agentConfig(instance: Told): Readonly<Record<string, unknown>> {
   const text = HERE_DOCUMENT.exec(instance.userData)?.[2];
   if (text === undefined) {
     throw new UsageError(
       "lab-stack",
-      `${instance.address}.user_data does not write /etc/sallyport/agent.json`,
+      `${instance.namespace}: its user data does not write /etc/sallyport/agent.json`,
     );
   }
   try {
@@ -44,13 +49,6 @@ function agentConfig(instance: CloudInstance): Readonly<Record<string, unknown>>
   }
   throw new UsageError(
     "lab-stack",
-    `${instance.address}.user_data: /etc/sallyport/agent.json is not a JSON object`,
+    `${instance.namespace}: its user data: /etc/sallyport/agent.json is not a JSON object`,
   );
-}
-
-/** EC2 names a host after its address; the lab takes the Name tag's last part, which people can read. */
-function nameFromTag(instance: CloudInstance): string {
-  const last = instance.tags["Name"]?.split("/").at(-1) ?? "";
-  if (/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(last)) return last;
-  return `ip-${instance.privateIp.text.replaceAll(".", "-")}`;
 }

@@ -25,6 +25,9 @@ export interface ProcessIdentity {
 /** Every process of a lab carries this variable with the lab's id. */
 export const LAB_VARIABLE = "SALLYPORT_LAB";
 
+/** What `ip netns` calls all namespaces of a lab by. */
+export const namespacePrefix = (id: string): string => `sp-${id}-`;
+
 export function defaultRunFolder(): string {
   return process.getuid?.() === 0
     ? "/run/sallyport-lab"

@@ -1,5 +1,6 @@
 /** Where the story plays: hosts with daemons, reached by name. Namespaces are one stage, loopback sockets the other. */
 import { OperationError } from "../agent/src/base/errors.ts";
+import { NAT_TEXT, type NatKind } from "./firewall.ts";
 
 export interface Stage {
   /** Starts relay, coordination server and all daemons; each is told when it is ready. @throws OperationError */
@@ -58,6 +59,10 @@ export async function untilRunning(
 }
 
 export const START_TIMEOUT_MS = 15_000;
+
+export function describeHost(name: string, nat: NatKind | "none"): string {
+  return nat === "none" ? `${name} with a public address` : `${name} behind ${NAT_TEXT[nat]}`;
+}
 
 /** Tells what was waited for and how long it took. */
 export async function timed<T>(say: (line: string) => void, what: string, work: Promise<T>): Promise<T> {

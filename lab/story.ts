@@ -7,7 +7,7 @@ import { NAT_TEXT } from "./firewall.ts";
 import type { NodeSettings } from "./node-settings.ts";
 import { Printer } from "./printer.ts";
 import { type PeerJson, readStatus, type Stage } from "./stage.ts";
-import type { Cast, ClientPart } from "./topology.ts";
+import { type Cast, type ClientPart, exitNodeOf } from "./topology.ts";
 
 export interface StoryOptions {
   readonly cast: Cast;
@@ -50,7 +50,7 @@ async function clientStory(
   const host = client.namespace;
   const indented = (line: string): void => say(`  ${line}`.trimEnd());
   say("");
-  say(`${host}, behind ${NAT_TEXT[client.nat]}`);
+  say(client.nat === "none" ? `${host}, with a public address` : `${host}, behind ${NAT_TEXT[client.nat]}`);
   say(`  $ sallyport ping ${node.hostname}`);
   await stage.command(host, ["ping", node.hostname], indented);
   const address = tunnelAddress(await peer(stage, host, node));
@@ -58,7 +58,7 @@ async function clientStory(
   say("  $ sallyport status");
   await stage.command(host, ["status"], indented);
   const path = pathOf(await peer(stage, host, node));
-  const expected = expectPath(cast.exitNode, node.port, client);
+  const expected = expectPath(exitNodeOf(cast), node.port, client);
   const asExpected = arrived && path.startsWith(expected.path);
   return { client: host, path: arrived ? path : `${path}, but packets are lost`, expected, asExpected };
 }

@@ -1,57 +1,89 @@
 /**
  * Reads the Terraform JSON that `cdktf synth` writes for one stack and resolves every expression in it, as a plan would:
- * references between resources, data sources from a fixture, and the few functions our stacks use.
+ * references between resources and between stacks, data sources from a fixture, and the few functions our stacks use.
  *
- * It knows nothing of networks; cloud-model.ts makes sense of the resources.
+ * It knows nothing of networks; lab/model/ makes sense of the resources.
  */
 import { ParseError, UsageError } from "../agent/src/base/errors.ts";
 import { callFunction } from "./terraform-functions.ts";
-import { computedAttribute, dataAttribute } from "./terraform-fixture.ts";
+import {
+  computedAttribute,
+  dataAttribute,
+  DEFAULT_REGION,
+  LOOKED_UP,
+  type Place,
+} from "./terraform-fixture.ts";
 import { parseTemplate, type Expression } from "./terraform-expression.ts";
-import type { Attributes, Resource, Value } from "./terraform-values.ts";
+import { asText, type Attributes, type Resource, type Value } from "./terraform-values.ts";
+
+export interface DocumentOptions {
+  /** How the other stacks call it. @default "stack" */
+  readonly name?: string;
+  /** How many stacks of the lab there are before it. @default 0 */
+  readonly index?: number;
+  /** The other stacks of the lab, whose outputs it may refer to. */
+  readonly others?: (name: string) => TerraformDocument | undefined;
+  /** What exists already, by type and id: attributes for data sources that look it up. */
+  readonly existing?: (type: string, by: string, value: string) => Attributes | undefined;
+}
 
 export class TerraformDocument {
+  readonly name: string;
+  readonly region: string;
   readonly resources: readonly Resource[];
+  readonly #options: DocumentOptions;
   readonly #byAddress: ReadonlyMap<string, Resource>;
+  readonly #places: ReadonlyMap<Resource, Place>;
+  readonly #data: Attributes;
+  readonly #outputs: Attributes;
   readonly #locals: Attributes;
   readonly #variables: Attributes;
   /** What is being evaluated now, to find cycles: address and attribute. */
   readonly #open = new Set<string>();
+  /** The repeated resource whose attribute is being evaluated. */
+  #repeated: Resource["repeated"];
 
-  private constructor(document: Attributes) {
+  private constructor(document: Attributes, options: DocumentOptions) {
+    this.#options = options;
+    this.name = options.name ?? "stack";
+    this.#data = object(document["data"] ?? {}, "data");
+    this.#outputs = object(document["output"] ?? {}, "output");
+    this.#locals = object(document["locals"] ?? {}, "locals");
+    this.#variables = object(document["variable"] ?? {}, "variable");
+    this.#byAddress = new Map();
+    this.resources = [];
+    this.region = this.#providerRegion(document["provider"]);
     this.resources = section(document, "resource").flatMap(([type, named]) =>
-      Object.entries(asObject(named, `resource ${type}`)).map(([name, written]) => ({
-        type,
-        name,
-        address: `${type}.${name}`,
-        written: asObject(written, `${type}.${name}`),
-      })),
+      Object.entries(object(named, `resource ${type}`)).flatMap(([name, written]) =>
+        this.#unrolled({
+          type,
+          name,
+          address: `${type}.${name}`,
+          written: object(written, `${type}.${name}`),
+        }),
+      ),
     );
     this.#byAddress = new Map(this.resources.map((resource) => [resource.address, resource]));
-    this.#locals = asObject(document["locals"] ?? {}, "locals");
-    this.#variables = asObject(document["variable"] ?? {}, "variable");
+    this.#places = placesOf(this.resources, {
+      stack: this.name,
+      stackIndex: options.index ?? 0,
+      region: this.region,
+    });
   }
 
   /** @param json the parsed content of cdk.tf.json. @throws UsageError when it is not such a document */
-  static read(json: unknown): TerraformDocument {
+  static read(json: unknown, options: DocumentOptions = {}): TerraformDocument {
     if (typeof json !== "object" || json === null || Array.isArray(json)) {
       throw new UsageError(
         "lab-stack",
         "the stack's Terraform JSON is not an object: run `npx cdktf synth` again",
       );
     }
-    return new TerraformDocument(json as Attributes);
+    return new TerraformDocument(json as Attributes, options);
   }
 
   /** Every attribute of a resource, resolved. @throws UsageError naming the resource and the expression */
   attributes(resource: Resource): Attributes {
-    const repeated = ["count", "for_each"].find((key) => resource.written[key] !== undefined);
-    if (repeated !== undefined) {
-      throw new UsageError(
-        "lab-stack",
-        `${resource.address} is repeated by ${repeated}, which the lab does not unroll`,
-      );
-    }
     const entries = Object.entries(resource.written)
       .filter(([key]) => !META_ARGUMENTS.has(key))
       .map(([key]) => [key, this.attribute(resource, key)] as const);
@@ -61,19 +93,97 @@ export class TerraformDocument {
   attribute(resource: Resource, key: string): Value {
     const written = resource.written[key];
     const place = `${resource.address}.${key}`;
-    if (written === undefined) {
-      const computed = computedAttribute(resource, key, (other) => this.attribute(resource, other));
-      if (computed === undefined) throw new UsageError("lab-expression", `the lab has no value for ${place}`);
-      return computed;
+    if (written === undefined || written === null) return this.#computed(resource, key, place);
+    const outer = this.#repeated;
+    this.#repeated = resource.repeated;
+    try {
+      return this.#once(place, () => this.#resolve(written, place));
+    } finally {
+      this.#repeated = outer;
     }
+  }
+
+  /** An output, by name. @throws UsageError */
+  output(name: string): Value {
+    const written = this.#outputs[name];
+    if (written === undefined)
+      throw new UsageError("lab-expression", `the stack ${this.name} has no output ${name}`);
+    const place = `output.${name}`;
+    return this.#once(`${this.name}: ${place}`, () =>
+      this.#resolve(object(written, place)["value"] ?? null, place),
+    );
+  }
+
+  /** An attribute as text, or undefined where the lab has none. */
+  computed(resource: Resource, key: string): string | undefined {
+    const has = resource.written[key] !== undefined || this.#fixture(resource, key) !== undefined;
+    return has ? asText(this.attribute(resource, key)) : undefined;
+  }
+
+  /** The id that a resource has after `apply`. */
+  id(resource: Resource): string {
+    return asText(this.attribute(resource, "id"));
+  }
+
+  #computed(resource: Resource, key: string, place: string): Value {
+    const found = this.#fixture(resource, key);
+    if (found === undefined) throw new UsageError("lab-expression", `the lab has no value for ${place}`);
+    return found;
+  }
+
+  #fixture(resource: Resource, key: string): Value | undefined {
+    const where = this.#places.get(resource);
+    if (where === undefined) return undefined;
+    return computedAttribute(resource, key, where, (other) =>
+      this.#once(`${resource.address}.${key}…${other}`, () => this.attribute(resource, other)),
+    );
+  }
+
+  #once<T>(place: string, evaluate: () => T): T {
     if (this.#open.has(place))
       throw new UsageError("lab-expression", `${place} refers to itself in a circle`);
     this.#open.add(place);
     try {
-      return this.#resolve(written, place);
+      return evaluate();
     } finally {
       this.#open.delete(place);
     }
+  }
+
+  /** One resource for each of `count` or `for_each`. */
+  #unrolled(resource: Resource): readonly Resource[] {
+    const { count, for_each: each } = resource.written;
+    const copy = (key: string | number, value: Value): Resource => ({
+      ...resource,
+      address: `${resource.address}[${JSON.stringify(key)}]`,
+      repeated: { key, value },
+    });
+    if (count !== undefined) {
+      const times = Number(this.#resolve(count, `${resource.address}.count`));
+      if (!Number.isInteger(times) || times < 0 || times > MAX_COPIES) {
+        throw new UsageError(
+          "lab-stack",
+          `${resource.address}.count is not a number from 0 to ${MAX_COPIES}`,
+        );
+      }
+      return Array.from({ length: times }, (_, i) => copy(i, i));
+    }
+    if (each === undefined) return [resource];
+    const items = this.#resolve(each, `${resource.address}.for_each`);
+    if (Array.isArray(items)) return (items as readonly Value[]).map((item) => copy(asText(item), item));
+    return Object.entries(object(items, `${resource.address}.for_each`)).map(([key, value]) =>
+      copy(key, value),
+    );
+  }
+
+  #providerRegion(providers: Value | undefined): string {
+    const all = section({ providers: providers ?? {} }, "providers").flatMap(([name, one]) =>
+      name === "aws" ? (Array.isArray(one) ? (one as readonly Value[]) : [one]) : [],
+    );
+    const [first] = all.map((one) => object(one, "provider aws")).filter((one) => one["alias"] === undefined);
+    const written = first?.["region"];
+    if (written === undefined) return DEFAULT_REGION;
+    return asText(this.#resolve(written, "provider.aws.region"));
   }
 
   #resolve(value: Value, place: string): Value {
@@ -105,7 +215,7 @@ export class TerraformDocument {
       case "list":
         return expression.items.map((item) => this.#evaluate(item));
       case "template":
-        return expression.parts.map((part) => asText(this.#evaluate(part))).join("");
+        return expression.parts.map((part) => plainText(this.#evaluate(part))).join("");
       case "call":
         return callFunction(
           expression.name,
@@ -118,27 +228,100 @@ export class TerraformDocument {
 
   #follow(path: readonly (string | number)[]): Value {
     const [head = "", second = "", third = ""] = path.map(String);
-    if (head === "data") return descend(dataAttribute(second, String(path[3] ?? "")), path.slice(4), path);
+    const repeated = this.#repeated;
+    if (head === "data") return this.#followData(path);
     if (head === "local") return descend(this.#named(this.#locals, second, "local"), path.slice(2), path);
+    if (head === "terraform" && second === "workspace") return "default";
+    if (head === "count" && repeated !== undefined) return repeated.key;
+    if (head === "each" && repeated !== undefined) {
+      return second === "key" ? repeated.key : descend(repeated.value, path.slice(2), path);
+    }
     if (head === "var") {
-      const variable = asObject(this.#named(this.#variables, second, "var"), `variable ${second}`);
+      const variable = object(this.#named(this.#variables, second, "var"), `variable ${second}`);
       return descend(variable["default"], path.slice(2), path);
     }
-    const resource = this.#byAddress.get(`${head}.${second}`);
-    if (resource === undefined) throw new ParseError("expression", `there is no resource ${head}.${second}`);
-    if (third === "") throw new ParseError("expression", "a whole resource is not a value the lab can use");
-    return descend(this.attribute(resource, third), path.slice(3), path);
+    const isIndexed = this.#byAddress.has(`${head}.${second}[${JSON.stringify(path[2])}]`);
+    const address = isIndexed ? `${head}.${second}[${JSON.stringify(path[2])}]` : `${head}.${second}`;
+    const [attribute, ...rest] = path.slice(isIndexed ? 3 : 2);
+    const resource = this.#byAddress.get(address);
+    if (resource === undefined) {
+      const repeats = this.resources.find((one) => one.address.startsWith(`${address}[`));
+      const hint = repeats === undefined ? "" : `; it is repeated, as ${repeats.address}`;
+      throw new ParseError("expression", `there is no resource ${address}${hint}`);
+    }
+    if (attribute === undefined || third === "")
+      throw new ParseError("expression", "a whole resource is not a value the lab can use");
+    return descend(this.attribute(resource, String(attribute)), rest, path);
+  }
+
+  #followData(path: readonly (string | number)[]): Value {
+    const [, type = "", name = "", key = ""] = path.map(String);
+    if (type === "terraform_remote_state")
+      return descend(this.#remoteOutput(name, path), path.slice(5), path);
+    const declared = object(
+      object(this.#data[type] ?? {}, `data ${type}`)[name] ?? {},
+      `data.${type}.${name}`,
+    );
+    const existing = this.#lookUp(type, declared, name);
+    if (existing !== undefined) return descend(existing[key], path.slice(4), path);
+    return descend(dataAttribute(type, key, this.region), path.slice(4), path);
+  }
+
+  #lookUp(type: string, declared: Attributes, name: string): Attributes | undefined {
+    for (const by of LOOKED_UP[type] ?? []) {
+      const written = declared[by];
+      if (written === undefined) continue;
+      const value = asText(this.#resolve(written, `data.${type}.${name}.${by}`));
+      const own = this.resources.find((one) => one.type === type && this.id(one) === value);
+      if (own !== undefined) return { id: value, ...this.attributes(own) };
+      const found = this.#options.existing?.(type, by, value);
+      if (found !== undefined) return found;
+      throw new ParseError(
+        "data-source",
+        `${value} is not in this stack: say what it is under “existing” of the scenario`,
+      );
+    }
+    return undefined;
+  }
+
+  /** cdktf lets one stack read another's state, whose file or key it names TERRAFORM.STACK.tfstate or STACK.tfstate. */
+  #remoteOutput(name: string, path: readonly (string | number)[]): Value {
+    const states = object(this.#data["terraform_remote_state"] ?? {}, "data terraform_remote_state");
+    const config = object(object(states[name] ?? {}, name)["config"] ?? {}, `${name}.config`);
+    const file = asText(config["path"] ?? config["key"] ?? "");
+    const stack = /(?:^|\/)(?:terraform\.)?([^/]+)\.tfstate$/.exec(file)?.[1] ?? name;
+    const other = this.#options.others?.(stack);
+    if (other === undefined) {
+      throw new ParseError("expression", `it refers to the stack ${stack}, which is not given: give both`);
+    }
+    return other.output(String(path[4] ?? ""));
   }
 
   #named(map: Attributes, name: string, kind: string): Value {
     const value = map[name];
     if (value === undefined) throw new ParseError("expression", `there is no ${kind}.${name}`);
-    return this.#resolve(value, `${kind}.${name}`);
+    return this.#once(`${kind}.${name}`, () => this.#resolve(value, `${kind}.${name}`));
   }
 }
 
 /** What Terraform itself reads and the provider never sees; "//" is cdktf's metadata. */
-const META_ARGUMENTS = new Set(["//", "lifecycle", "depends_on", "provider", "provisioner", "connection"]);
+const META_ARGUMENTS = new Set([
+  ...["//", "lifecycle", "depends_on", "provider", "provisioner", "connection", "count", "for_each"],
+]);
+
+/** More would be no lab. */
+const MAX_COPIES = 256;
+
+function placesOf(resources: readonly Resource[], stack: Omit<Place, "index">): ReadonlyMap<Resource, Place> {
+  const seen = new Map<string, number>();
+  return new Map(
+    resources.map((resource) => {
+      const index = seen.get(resource.type) ?? 0;
+      seen.set(resource.type, index + 1);
+      return [resource, { ...stack, index }];
+    }),
+  );
+}
 
 function descend(
   value: Value | undefined,
@@ -157,10 +340,10 @@ function descend(
 }
 
 function section(document: Attributes, name: string): [string, Value][] {
-  return Object.entries(asObject(document[name] ?? {}, name));
+  return Object.entries(object(document[name] ?? {}, name));
 }
 
-function asObject(value: Value, place: string): Attributes {
+function object(value: Value, place: string): Attributes {
   const only = Array.isArray(value) && value.length === 1 ? (value as readonly Value[])[0] : value;
   if (typeof only !== "object" || only === null || Array.isArray(only)) {
     throw new UsageError("lab-stack", `${place} of the stack's Terraform JSON is not an object`);
@@ -168,7 +351,7 @@ function asObject(value: Value, place: string): Attributes {
   return only as Attributes;
 }
 
-function asText(value: Value): string {
+function plainText(value: Value): string {
   if (typeof value === "object") throw new ParseError("expression", "a list or object inside a text");
   return String(value);
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Lab } from "../../lab/lab.ts";
 import type { Exit, LabProcess, StartOptions } from "../../lab/processes.ts";
 import { run } from "../../lab/system.ts";
-import type { Network } from "../../lab/topology.ts";
+import type { Network } from "../../lab/network.ts";
 import { bundleLab, type LabBundle } from "../lab/bundle.ts";
 
 export const RELAY = "relay";

@@ -1,41 +1,45 @@
-import { readCloud } from "../../lab/cloud-model.ts";
+import { reachesInternet } from "../../lab/model/model.ts";
 import { readNodeSettings } from "../../lab/node-settings.ts";
-import { TerraformDocument } from "../../lab/terraform.ts";
+import { openCloud } from "../../lab/open-cloud.ts";
+import type { RunningCloud } from "../../lab/cloud/running.ts";
 import { exitNodeCloud, synthesize, synthesizeWhole } from "./stack.ts";
 
-const cloud = exitNodeCloud();
-const [node] = cloud.instances;
+const { model } = exitNodeCloud().read;
+const [node] = model.instances;
 
 test("the exit-node stack is one instance in a public subnet, with a dynamic public address", () => {
-  expect(cloud.instances).toHaveLength(1);
-  expect(cloud.notModelled).toEqual([]);
-  expect(node?.subnet.internet).toBe(true);
-  expect(node?.publicAddress).toBe(true);
-  expect(node?.sourceDestCheck).toBe(true);
-  expect(node?.subnet.cidr.contains(node.privateIp)).toBe(true);
+  expect(model.instances).toHaveLength(1);
+  expect(model.notModelled).toEqual([]);
+  expect(node?.primary.publicAddress).toMatchObject({ allocationId: undefined });
+  expect(node && reachesInternet(node.template.subnet)).toBe(true);
+  expect(node?.primary.sourceDestCheck).toBe(true);
+  expect(node?.template.subnet.cidr.contains(node.primary.privateIp)).toBe(true);
 });
 
 test("its security group lets the tunnel's port in from everywhere and nothing else", () => {
-  expect(node?.ingress.map(({ protocol, ports, peer }) => [protocol, ports, peer.text])).toEqual([
+  const rules = node?.template.groups.flatMap((group) => group.ingress) ?? [];
+  expect(
+    rules.map(({ protocol, ports, peer }) => [protocol, ports, peer.kind === "prefix" && peer.prefix.text]),
+  ).toEqual([
     ["udp", { from: 41641, to: 41641 }, "0.0.0.0/0"],
     ["udp", { from: 41641, to: 41641 }, "::/0"],
   ]);
 });
 
 test("with the port closed in the stack no rule lets anything in", () => {
-  expect(exitNodeCloud({ openTunnelPort: false }).instances[0]?.ingress).toEqual([]);
+  const closed = exitNodeCloud({ openTunnelPort: false }).read.model.securityGroups;
+  expect(closed.flatMap(({ ingress }) => ingress)).toEqual([]);
 });
 
 const loginServer = "https://control.example.com";
 
 test("the agent's port and name come from the stack", () => {
-  const [custom] = exitNodeCloud({ port: 50000, hostname: "tor" }).instances;
-  expect(custom && readNodeSettings(custom)).toEqual({
+  expect(settings(exitNodeCloud({ port: 50000, hostname: "tor" }))).toEqual({
     hostname: "tor",
     port: 50000,
     config: { port: 50000, loginServer, hostname: "tor", advertiseExitNode: true },
   });
-  expect(node && readNodeSettings(node)).toEqual({
+  expect(settings(exitNodeCloud())).toEqual({
     hostname: "exit-node",
     port: 41641,
     config: { port: 41641, loginServer, advertiseExitNode: true },
@@ -47,30 +51,70 @@ test.each([
   ["cat > /etc/sallyport/agent.json <<'X'\n{,}\nX\n", /is not a JSON object/],
   ["cat > /etc/sallyport/agent.json <<'X'\n{\"port\":0}\nX\n", /port is not 1 to 65535/],
 ])("user data %j is refused", (userData, message) => {
-  expect(() => node && readNodeSettings({ ...node, userData })).toThrow(message);
+  expect(() => readNodeSettings({ namespace: "exit-node", userData })).toThrow(message);
 });
 
 test("the whole stack is read, and told that it is relay and coordination server at its address", () => {
-  const model = readCloud(TerraformDocument.read(synthesizeWhole()));
-  const [whole] = model.instances;
-  expect(model.notModelled).toContainEqual(expect.stringMatching(/^aws_eip\./));
-  expect(whole && readNodeSettings(whole).config).toMatchObject({
+  const cloud = openCloud([{ name: "stack", json: synthesizeWhole() }]);
+  expect(settings(cloud).config).toMatchObject({
     relay: { address: "198.18.10.10", coordination: true },
     control: { hostname: "198.18.10.10" },
   });
+  const { instances, volumes, parameters, roles, buckets } = cloud.read.model;
+  expect(instances[0]?.primary.publicAddress?.allocationId).toMatch(/^eipalloc-0/);
+  expect(instances[0]?.volumes.map(({ volumeId }) => volumeId)).toEqual([volumes[0]?.id]);
+  expect(parameters.map(({ name, value }) => [name, value])).toEqual([
+    ["/sallyport/exit-node-stack/join", "pending"],
+  ]);
+  expect(instances[0]?.template.role).toBe(roles[0]?.name);
+  expect(roles[0]?.policies.join()).toContain("${ec2:InstanceId}");
+  expect(buckets[0]?.objects[0]?.file).toBe(require.resolve("./stack.ts"));
+});
+
+test("a split egress has two interfaces, each in its subnet, and leaves by the NAT gateway", () => {
+  const { instances, interfaces, natGateways } = exitNodeCloud({ egress: "nat-gateway" }).read.model;
+  const [one] = instances;
+  const subnet = one?.template.subnet;
+  expect(subnet && reachesInternet(subnet)).toBe(false);
+  expect(subnet?.routes.map(({ destination, target }) => [destination.text, target.kind])).toEqual([
+    ["0.0.0.0/0", "nat"],
+    ["::/0", "egress-only"],
+  ]);
+  expect(one?.primary.publicAddress).toBeUndefined();
+  expect(one?.attached).toMatchObject([{ interfaceId: interfaces[0]?.id, deviceIndex: 1 }]);
+  expect(interfaces[0]?.publicAddress?.ip.text).not.toBe(natGateways[0]?.publicIp.text);
+  expect(interfaces[0] && reachesInternet(interfaces[0].subnet)).toBe(true);
+});
+
+test("a self-healing node is a group with its hooks, and a template that has the user data", () => {
+  const cloud = exitNodeCloud({ egress: "nat-gateway", selfHealing: true });
+  const [group] = cloud.read.model.groups;
+  expect(group).toMatchObject({ minSize: 1, maxSize: 2, desiredCapacity: 1 });
+  expect(group?.hooks.map(({ transition }) => transition.split("_").at(-1))).toEqual([
+    "LAUNCHING",
+    "TERMINATING",
+  ]);
+  expect(group?.template.userData).toContain("/etc/sallyport/agent.json");
+  expect(cloud.instances.map(({ namespace }) => namespace)).toEqual(["exit-node"]);
 });
 
 test("what the lab doesn't rebuild is listed, and may be referred to", () => {
-  const model = changed((resources) => {
-    resources["aws_iam_instance_profile"] = { profile: { role: "r" } };
-    instanceOf(resources)["iam_instance_profile"] = "${aws_iam_instance_profile.profile.name}";
-  });
-  expect(model.notModelled).toEqual(["aws_iam_instance_profile.profile"]);
+  const { notModelled } = changed((resources) => {
+    resources["aws_cloudwatch_log_group"] = { logs: { name: "node" } };
+    instanceOf(resources)["tags"] = { Name: "${aws_cloudwatch_log_group.logs.name}" };
+  }).read.model;
+  expect(notModelled).toEqual(["aws_cloudwatch_log_group.logs"]);
 });
 
 test("without a route to the internet gateway the subnet is not public", () => {
-  const model = changed((resources) => delete resources["aws_route"]);
-  expect(model.instances[0]?.subnet.internet).toBe(false);
+  const [subnet] = changed((resources) => delete resources["aws_route"]).read.model.subnets;
+  expect(subnet && reachesInternet(subnet)).toBe(false);
+});
+
+test("an instance that is repeated is two, with names of their own", () => {
+  const cloud = changed((resources) => (instanceOf(resources)["count"] = 2));
+  expect(cloud.instances.map(({ namespace }) => namespace)).toEqual(["exit-node", "exit-node-us-east-1"]);
+  expect(new Set(cloud.instances.map(({ interfaces }) => interfaces[0]?.privateIps[0])).size).toBe(2);
 });
 
 test.each<[string, (resources: Resources) => void, RegExp]>([
@@ -78,17 +122,17 @@ test.each<[string, (resources: Resources) => void, RegExp]>([
   [
     "a subnet from elsewhere",
     (resources) => (instanceOf(resources)["subnet_id"] = "subnet-1"),
-    /aws_instance\.\S+ is in a subnet that isn't/,
+    /aws_instance\.\S+ refers to the subnet subnet-1, which isn't in this stack/,
   ],
   [
     "a security group from elsewhere",
     (resources) => (instanceOf(resources)["vpc_security_group_ids"] = ["sg-1"]),
-    /has the security group sg-1, which isn't in this stack/,
+    /refers to the security group sg-1, which isn't in this stack/,
   ],
   [
-    "a repeated resource",
-    (resources) => (instanceOf(resources)["count"] = 2),
-    /aws_instance\.\S+ is repeated by count/,
+    "an address outside of its subnet",
+    (resources) => (instanceOf(resources)["private_ip"] = "192.0.2.1"),
+    /has the address 192\.0\.2\.1, outside of 10\.80\.0\.0\/18/,
   ],
   [
     "a rule for one type of ICMP",
@@ -104,17 +148,23 @@ test.each<[string, (resources: Resources) => void, RegExp]>([
     /r is for one type of ICMP/,
   ],
   [
-    "a rule that names a group",
+    "a rule that names a prefix list",
     (resources) => {
       resources["aws_vpc_security_group_ingress_rule"] = {
-        r: {
-          security_group_id: instanceGroup(resources),
-          ip_protocol: "-1",
-          referenced_security_group_id: "sg-1",
-        },
+        r: { security_group_id: instanceGroup(resources), ip_protocol: "-1", prefix_list_id: "pl-1" },
       };
     },
     /aws_vpc_security_group_ingress_rule\.r names its peer by something other/,
+  ],
+  [
+    "a route to something else",
+    (resources) => {
+      for (const route of Object.values(resources["aws_route"] ?? {})) {
+        delete route["gateway_id"];
+        route["transit_gateway_id"] = "tgw-1";
+      }
+    },
+    /aws_route\.\S+ leads to something the lab doesn't know/,
   ],
 ])("%s is refused", (_, change, message) => {
   expect(() => changed(change)).toThrow(message);
@@ -122,10 +172,16 @@ test.each<[string, (resources: Resources) => void, RegExp]>([
 
 type Resources = Record<string, Record<string, Record<string, unknown>>>;
 
-function changed(change: (resources: Resources) => void): ReturnType<typeof readCloud> {
+function changed(change: (resources: Resources) => void): RunningCloud {
   const json = synthesize();
   change(json["resource"] as Resources);
-  return readCloud(TerraformDocument.read(json));
+  return openCloud([{ name: "exit-node-stack", json }]);
+}
+
+function settings(cloud: RunningCloud): ReturnType<typeof readNodeSettings> {
+  const [one] = cloud.instances;
+  if (one === undefined) throw new Error("no instance");
+  return readNodeSettings(one);
 }
 
 const instanceOf = (resources: Resources): Record<string, unknown> =>

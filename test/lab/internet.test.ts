@@ -1,9 +1,8 @@
 import { join } from "node:path";
 import { Lab } from "../../lab/lab.ts";
-import { planTopology } from "../../lab/topology.ts";
 import { requires } from "../skip.ts";
 import { bundleLab, canBuildLabs, LAB_NEEDS, type LabBundle } from "./bundle.ts";
-import { exitNodeCloud } from "./stack.ts";
+import { exitNodeTopology } from "./stack.ts";
 
 const testAsRoot = requires("root", canBuildLabs, LAB_NEEDS);
 const probes = join(__dirname, "probes.mjs");
@@ -17,7 +16,7 @@ let lab: Lab;
 beforeAll(async () => {
   if (!canBuildLabs) return;
   bundle = bundleLab();
-  lab = await Lab.open(planTopology(exitNodeCloud(), { exitNodeName: "exit-node" }), { self: bundle.self });
+  lab = await Lab.open(exitNodeTopology({ exitTraffic: "web" }), { self: bundle.self });
   await Promise.all([
     serve("control", "udp-echo", "3478"),
     serve("nyc", "udp-echo", "3478"),
@@ -74,10 +73,13 @@ testAsRoot("the security group lets in the tunnel's port and nothing else", asyn
   expect(await probe("office", "tcp-ask", `${EXIT_NODE}:443`)).toEqual(["silence"]);
 });
 
-testAsRoot("the security group lets UDP and TCP 443 out and nothing else", async () => {
-  expect(await probe("exit-node", "tcp-ask", "198.51.100.10:443")).toEqual([EXIT_NODE]);
-  expect(await probe("exit-node", "tcp-ask", "198.51.100.10:8443")).toEqual(["silence"]);
-});
+testAsRoot(
+  "with exit traffic limited to the web, the security group lets UDP and TCP 443 out and nothing else",
+  async () => {
+    expect(await probe("exit-node", "tcp-ask", "198.51.100.10:443")).toEqual([EXIT_NODE]);
+    expect(await probe("exit-node", "tcp-ask", "198.51.100.10:8443")).toEqual(["silence"]);
+  },
+);
 
 testAsRoot("private addresses lead nowhere from outside", async () => {
   expect(await probe("laptop", "udp-ask", "0", `10.80.0.10:${PORT}`)).toEqual(["silence"]);
@@ -94,8 +96,7 @@ testAsRoot(
   "a lab is built in little time, and two stand side by side",
   async () => {
     const start = performance.now();
-    const cloud = exitNodeCloud({ openTunnelPort: false });
-    const other = await Lab.open(planTopology(cloud, { exitNodeName: "exit-node" }), { self: bundle.self });
+    const other = await Lab.open(exitNodeTopology({ openTunnelPort: false }), { self: bundle.self });
     try {
       expect(performance.now() - start).toBeLessThan(5_000);
       const listener = other.start("exit-node", {

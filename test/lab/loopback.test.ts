@@ -1,8 +1,7 @@
 import { IpPort } from "../../agent/src/base/address.ts";
 import { LoopbackNat, type NatBehaviour } from "../../lab/loopback-nat.ts";
 import { describeLoopback, openLoopbackInternet, planLoopback } from "../../lab/loopback.ts";
-import { planTopology } from "../../lab/topology.ts";
-import { exitNodeCloud } from "./stack.ts";
+import { exitNodeTopology } from "./stack.ts";
 
 const OPEN: NatBehaviour = {
   mapping: "endpoint-independent",
@@ -89,7 +88,7 @@ test("addresses outside the loopback interface lead nowhere, and the sender is t
 
 test("the stack's networks become NATs: a closed port filters", async () => {
   const plan = (config: object): ReadonlyMap<string, NatBehaviour> =>
-    planLoopback(planTopology(exitNodeCloud({ ...config }), { exitNodeName: "exit-node" }), 41641);
+    planLoopback(exitNodeTopology({ ...config }), 41641);
   expect(plan({})).toEqual(
     new Map([
       ["exit-node", OPEN],
@@ -99,10 +98,7 @@ test("the stack's networks become NATs: a closed port filters", async () => {
     ]),
   );
   expect(plan({ openTunnelPort: false }).get("exit-node")).toMatchObject({ blocked: true });
-  const internet = await openLoopbackInternet(
-    planTopology(exitNodeCloud(), { exitNodeName: "exit-node" }),
-    41641,
-  );
+  const internet = await openLoopbackInternet(exitNodeTopology(), 41641);
   expect([...internet.sockets.keys()]).toEqual(["exit-node", "laptop", "office", "hotel"]);
   await internet.close();
   expect(describeLoopback("network namespaces need root")).toMatch(

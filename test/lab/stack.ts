@@ -1,6 +1,8 @@
 import { Testing } from "cdktf";
-import { readCloud, type CloudModel } from "../../lab/cloud-model.ts";
-import { TerraformDocument } from "../../lab/terraform.ts";
+import type { RunningCloud } from "../../lab/cloud/running.ts";
+import { openCloud } from "../../lab/open-cloud.ts";
+import { planTopology, type Topology } from "../../lab/topology.ts";
+import { DEFAULT_WORLD, type World } from "../../lab/world.ts";
 import { parseConfig } from "../../stacks/config.ts";
 import { ExitNodeStack } from "../../stacks/exit-node-stack.ts";
 import { testApp } from "../constructs/test-app.ts";
@@ -29,6 +31,14 @@ function synthesizeAsConfigured(config: Readonly<Record<string, unknown>>): Reco
   return JSON.parse(Testing.synth(stack)) as Record<string, unknown>;
 }
 
-export function exitNodeCloud(config: Readonly<Record<string, unknown>> = {}): CloudModel {
-  return readCloud(TerraformDocument.read(synthesize(config)));
+export function exitNodeCloud(config: Readonly<Record<string, unknown>> = {}): RunningCloud {
+  return openCloud([{ name: "exit-node-stack", json: synthesize(config) }]);
+}
+
+/** The stack with the world of `npm start` around it. */
+export function exitNodeTopology(
+  config: Readonly<Record<string, unknown>> = {},
+  world: World = DEFAULT_WORLD,
+): Topology {
+  return planTopology(exitNodeCloud(config), world);
 }

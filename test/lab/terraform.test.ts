@@ -1,3 +1,4 @@
+import { readDocuments } from "../../lab/documents.ts";
 import { TerraformDocument } from "../../lab/terraform.ts";
 import type { Value } from "../../lab/terraform-values.ts";
 import { synthesize } from "./stack.ts";
@@ -10,7 +11,9 @@ test("every attribute of the synthesized stack is resolved", () => {
 });
 
 test("a reference arrives at the resource by its id, and at an attribute by its value", () => {
-  expect(value("${aws_vpc.v.id}", { aws_vpc: { v: { cidr_block: "10.0.0.0/16" } } })).toBe("aws_vpc.v");
+  expect(value("${aws_vpc.v.id}", { aws_vpc: { v: { cidr_block: "10.0.0.0/16" } } })).toMatch(
+    /^vpc-0[0-9a-f]{16}$/,
+  );
   expect(value("in ${aws_vpc.v.cidr_block}", { aws_vpc: { v: { cidr_block: "10.0.0.0/16" } } })).toBe(
     "in 10.0.0.0/16",
   );
@@ -29,6 +32,9 @@ test.each<[string, Value]>([
   ["${data.aws_availability_zones.z.names[1]}", "us-east-1b"],
   ["${local.port}", 41641],
   ["${var.name}", "default"],
+  ["${terraform.workspace}", "default"],
+  ["${aws_subnet.s[1].cidr_block}", "10.0.1.0/24"],
+  ['${aws_subnet.t["b"].cidr_block}', "10.0.9.0/24"],
   ["$${aws:username}", "${aws:username}"],
 ])("%s is %j", (expression, expected) => {
   expect(value(expression)).toEqual(expected);
@@ -42,12 +48,37 @@ test.each([
   ["${aws_thing.one.unheard_of}", /the lab has no value for aws_thing\.one\.unheard_of/],
   ["${timestamp()}", /aws_thing\.one\.attribute = .*the function timestamp\(\) is not known/],
   ["${data.aws_moon.m.phase}", /no value for data\.aws_moon/],
+  ["${aws_subnet.s.cidr_block}", /no resource aws_subnet\.s; it is repeated, as aws_subnet\.s\[0\]/],
   ["${aws_thing.one.attribute}", /refers to itself in a circle/],
   ["${1 + 1}", /aws_thing\.one\.attribute = .*not understood at/],
   ['${cidrsubnet("10.0.0.0/8", 1, 2)}', /has no subnet 2/],
   ['${cidrsubnet("nonsense", 1, 1)}', /not an address prefix/],
 ])("%s is an error that names resource and expression", (expression, message) => {
   expect(() => value(expression)).toThrow(message);
+});
+
+test("stacks refer to each other's outputs, when both are given", () => {
+  const home = {
+    output: { url: { value: "https://${aws_eip.e.public_ip}" } },
+    resource: { aws_eip: { e: {} } },
+  };
+  const away = {
+    data: {
+      terraform_remote_state: { other: { config: { path: "/somewhere/terraform.home.tfstate" } } },
+    },
+    resource: { aws_thing: { one: { attribute: "${data.terraform_remote_state.other.outputs.url}" } } },
+  };
+  const [, second] = readDocuments([
+    { name: "home", json: home },
+    { name: "away", json: away },
+  ]);
+  const [thing] = second?.resources ?? [];
+  expect(thing && second?.attribute(thing, "attribute")).toBe("https://198.18.10.10");
+  const [alone] = readDocuments([{ name: "away", json: away }]);
+  const [same] = alone?.resources ?? [];
+  expect(() => same && alone?.attribute(same, "attribute")).toThrow(
+    /refers to the stack home, which is not given/,
+  );
 });
 
 test.each([[undefined], [null], [[]], ["text"], [{ resource: [] }], [{ resource: { aws_vpc: 7 } }]])(
@@ -61,7 +92,14 @@ function value(expression: string, others: object = {}): Value {
   const document = TerraformDocument.read({
     locals: { port: 41641 },
     variable: { name: { default: "default" } },
-    resource: { ...others, aws_thing: { one: { attribute: expression } } },
+    resource: {
+      aws_subnet: {
+        s: { count: 2, cidr_block: "10.0.${count.index}.0/24" },
+        t: { for_each: { b: 9 }, cidr_block: "10.0.${each.value}.0/24" },
+      },
+      ...others,
+      aws_thing: { one: { attribute: expression } },
+    },
   });
   const thing = document.resources.find(({ type }) => type === "aws_thing");
   if (thing === undefined) throw new Error("the thing is gone");

@@ -1,13 +1,12 @@
-import type { CloudInstance } from "../../lab/cloud-model.ts";
 import { drawTopology } from "../../lab/drawing.ts";
 import { expectPath } from "../../lab/expectation.ts";
-import { planTopology, type Topology } from "../../lab/topology.ts";
-import { exitNodeCloud } from "./stack.ts";
+import { openCloud } from "../../lab/open-cloud.ts";
+import { exitNodeOf, planTopology, type Topology } from "../../lab/topology.ts";
+import { DEFAULT_WORLD } from "../../lab/world.ts";
+import { exitNodeTopology, synthesize } from "./stack.ts";
 
-const plan = (config: Readonly<Record<string, unknown>> = {}): Topology =>
-  planTopology(exitNodeCloud(config), { exitNodeName: "exit-node" });
-const open = plan();
-const closed = plan({ openTunnelPort: false });
+const open = exitNodeTopology();
+const closed = exitNodeTopology({ openTunnelPort: false });
 
 test("every end of a link is in a namespace of the plan, under a name that Linux takes and that is used once", () => {
   const names = new Set(open.namespaces.map(({ name }) => name));
@@ -32,15 +31,15 @@ test("only the relay's link is slow", () => {
 test("the internet knows public addresses and no private ones", () => {
   const routes = namespace(open, "internet").commands.filter((line) => line.startsWith("route add"));
   expect(routes.filter((line) => / (10|172\.(1[6-9]|2\d|3[01])|192\.168)\./.test(line))).toEqual([]);
-  expect(routes).toContain("route add 198.18.10.10/32 dev to-igw");
+  expect(routes).toContain("route add 198.18.10.10 via 198.18.1.10 dev to-igw onlink");
 });
 
 test("the gateway translates one to one and lets the stack's port in", () => {
   const { rules } = namespace(open, "igw");
-  expect(rules).toContain("ip daddr 198.18.10.10 dnat ip to 10.80.0.10");
-  expect(rules).toContain('ip saddr 10.80.0.10 oifname "internet" snat ip to 198.18.10.10');
-  expect(rules).toContain("meta nfproto ipv4 udp dport 41641 return");
-  expect(rules).toContain('iifname "eni0" ip saddr != 10.80.0.10 drop');
+  expect(rules).toContain("add element inet lab eip_in { 198.18.10.10 : 10.80.0.10 }");
+  expect(rules).toContain("add element inet lab eip_out { 10.80.0.10 : 198.18.10.10 }");
+  expect(rules).toMatch(/to-eni\w+ meta nfproto ipv4 udp dport 41641 return/);
+  expect(rules).toMatch(/check-eni\w+ ip saddr 10\.80\.0\.10 return/);
   expect(namespace(closed, "igw").rules).not.toContain("dport 41641");
 });
 
@@ -54,18 +53,13 @@ test("which connections can be direct follows from the networks", () => {
   expect(paths(closed)).toMatchObject({ office: "relay", hotel: "relay" });
 });
 
-test("an instance without a way out is refused, and so are two", () => {
-  const cloud = exitNodeCloud();
-  const refused = (change: (one: CloudInstance) => readonly CloudInstance[], why: RegExp): void => {
-    const changed = { ...cloud, instances: cloud.instances.flatMap(change) };
-    expect(() => planTopology(changed, { exitNodeName: "exit-node" })).toThrow(why);
-  };
-  refused((one) => [{ ...one, publicAddress: false }], /has no public address/);
-  refused(
-    (one) => [{ ...one, subnet: { ...one.subnet, internet: false } }],
-    /has no route to an internet gateway/,
-  );
-  refused((one) => [one, one], /one instance, not 2/);
+test("without a public address, or with two instances, there is no story to tell", () => {
+  const json = synthesize() as { resource: Record<string, Record<string, Record<string, unknown>>> };
+  const [one = {}] = Object.values(json.resource["aws_instance"] ?? {});
+  one["associate_public_ip_address"] = false;
+  expect(() => exitNodeOf(cast(json))).toThrow(/exit-node has no public address/);
+  json.resource["aws_instance"] = { one, two: one };
+  expect(() => exitNodeOf(cast(json))).toThrow(/one instance, not 2/);
 });
 
 test("the drawing shows every part and whether the port is open", () => {
@@ -75,13 +69,16 @@ test("the drawing shows every part and whether the port is open", () => {
   expect(drawTopology(closed, 41641).join("\n")).toContain("[udp/41641 closed]");
 });
 
-test.each(["laptop", "internet", "Control"])("an exit node called %s is refused", (exitNodeName) => {
-  expect(() => planTopology(exitNodeCloud(), { exitNodeName })).toThrow(/can't be called/);
+test.each(["laptop", "Control"])("a second thing called %s is refused", (hostname) => {
+  expect(() => exitNodeTopology({ hostname })).toThrow(/two things of the lab are called/);
 });
+
+const cast = (json: unknown): Topology["cast"] =>
+  planTopology(openCloud([{ name: "stack", json }]), DEFAULT_WORLD).cast;
 
 function paths({ cast }: Topology): Record<string, string> {
   return Object.fromEntries(
-    cast.clients.map((client) => [client.namespace, expectPath(cast.exitNode, 41641, client).path]),
+    cast.clients.map((client) => [client.namespace, expectPath(exitNodeOf(cast), 41641, client).path]),
   );
 }
 
