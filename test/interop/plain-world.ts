@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Lab } from "../../lab/lab.ts";
 import type { LabProcess } from "../../lab/processes.ts";
 import { run } from "../../lab/system.ts";
-import type { Network } from "../../lab/topology.ts";
+import type { Network } from "../../lab/network.ts";
 import { bundleLab, type LabBundle } from "../lab/bundle.ts";
 
 export type PlainHost = "ours" | "theirs" | "behind";
