@@ -1,8 +1,17 @@
 /**
- * The EC2 tags by which an instance says how it is. The agent writes them; readers, IAM conditions and
- * `ignoreChanges` name them. Their values are the agent's business.
+ * The EC2 tags by which an instance says how it is: the one place that IAM conditions, `ignoreChanges`, alarms, the agent that
+ * writes them and those who read them have their names from. The agent formats and parses the values (health/node-tags.ts):
  *
- * No `/` and no space in a key: such keys can not be offered by the instance metadata service.
+ *   sallyport:path      direct | relay:CODE | mixed | idle | blocked | unknown      of the peers with traffic
+ *   sallyport:health    ok, or the worst reason, such as udp-blocked
+ *   sallyport:peers     12/14 direct         of the peers with traffic
+ *   sallyport:endpoint  203.0.113.5:41641    where peers reach it, or unknown
+ *   sallyport:relay     CODE                 its home relay, or none
+ *   sallyport:egress    198.51.100.7         where exit traffic comes from; unknown, or none
+ *   sallyport:version   0.1.0
+ *   sallyport:updated   2026-11-22T09:03:46Z
+ *
+ * No `/` and no space in a key: such keys can not be offered by the instance metadata service. This file imports nothing.
  */
 export const HEALTH_TAG_KEYS = [
   "sallyport:path",
@@ -19,6 +28,9 @@ export type HealthTagKey = (typeof HEALTH_TAG_KEYS)[number];
 
 /** For an instance's `lifecycle.ignoreChanges`: without it the next deploy removes what the agent wrote. */
 export const HEALTH_TAG_CHANGES: readonly string[] = HEALTH_TAG_KEYS.map((key) => `tags["${key}"]`);
+
+/** What `sallyport:health` says when nothing is wrong. */
+export const HEALTHY = "ok";
 
 const PRESENT_ON_EVERY_NODE: HealthTagKey = "sallyport:health";
 
