@@ -32,7 +32,8 @@ export const HEALTH_TAG_CHANGES: readonly string[] = HEALTH_TAG_KEYS.map((key) =
 /** What `sallyport:health` says when nothing is wrong. */
 export const HEALTHY = "ok";
 
-const PRESENT_ON_EVERY_NODE: HealthTagKey = "sallyport:health";
+/** The one by which instances are found on which an agent reports. */
+export const PRESENT_ON_EVERY_NODE: HealthTagKey = "sallyport:health";
 
 /** For `aws ec2 describe-instances --filters`: every instance on which an agent reports. */
 export const HEALTH_TAG_FILTER = `Name=tag-key,Values=${PRESENT_ON_EVERY_NODE}`;

@@ -9,6 +9,8 @@ import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface Sink {
+  /** A terminal, which shows colours. */
+  readonly isTTY?: boolean;
   write(text: string): unknown;
 }
 
@@ -56,6 +58,7 @@ export interface DaemonSettings extends Partial<ForwardingChoices> {
   readonly certPin: string | undefined;
   readonly hostname: string | undefined;
   readonly advertiseExitNode: boolean | undefined;
+  readonly healthTags: "auto" | "on" | "off";
 }
 
 export interface WireGuardSettings {

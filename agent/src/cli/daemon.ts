@@ -34,6 +34,10 @@ export function daemonCommand(context: CommandContext): Command {
     .option("--egress-interface <which>", "where exit traffic leaves: a name, MAC address or eni-…")
     .option("--control-by-ingress", "the daemon's own connections leave by the ingress interface, too")
     .option("--nft-table <name>", "name of the table of nftables (default sallyport)")
+    .option(
+      "--health-tags <mode>",
+      "write how it is to this EC2 instance's tags: auto, on or off (default auto)",
+    )
     .option("--log-level <level>", "debug, info, warn or error (default info)")
     .addOption(configOption())
     .action(async (flags: FlagValues) => {
@@ -56,6 +60,7 @@ async function readDaemonSettings(flags: FlagValues, context: CommandContext): P
     logLevel: values.logLevel ?? "info",
     port: values.port ?? DEFAULT_PORT,
     tun: values.tun ?? DEFAULT_TUN,
+    healthTags: values.healthTags ?? "auto",
     authKey: key.authKey,
     certPin: values.certPin ?? key.certPin,
   };

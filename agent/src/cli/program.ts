@@ -6,6 +6,7 @@ import type { CommandContext, Environment, Sink } from "./context.ts";
 import { controlCommand } from "./control.ts";
 import { daemonCommand } from "./daemon.ts";
 import { downCommand } from "./down.ts";
+import { fleetCommand } from "./fleet.ts";
 import { logoutCommand } from "./logout.ts";
 import { newCommand } from "./options.ts";
 import { pingCommand } from "./ping.ts";
@@ -65,6 +66,7 @@ function newProgram(context: CommandContext): Command {
     .addCommand(upCommand(context))
     .addCommand(downCommand(context))
     .addCommand(logoutCommand(context))
+    .addCommand(fleetCommand(context))
     .addCommand(daemonCommand(context))
     .addCommand(relayCommand(context))
     .addCommand(controlCommand(context))

@@ -4,13 +4,15 @@
  * A reader believes nothing it can not read: tags can be written by other hands, by an older agent, or by one that died hours
  * ago. Then the path is `unknown`, and why is said beside it.
  */
-import { HEALTHY, type HealthTagKey } from "../../../constructs/health-tags.ts";
+import { HEALTHY, type HealthTagKey, PRESENT_ON_EVERY_NODE } from "../../../constructs/health-tags.ts";
 import { IpPort } from "../base/address.ts";
 import { formatRfc3339, parseRfc3339 } from "../base/rfc3339.ts";
 import { type Millis, millis, minutes, type WallTime } from "../base/time.ts";
-import type { HealthProblem } from "./reasons.ts";
+import type { HealthProblem, HealthReason } from "./reasons.ts";
 import type { PeerJson, StatusJson } from "./status-json.ts";
 
+/** Instances that have this tag are nodes. */
+export const NODE_TAG: HealthTagKey = PRESENT_ON_EVERY_NODE;
 /** Writers say so at least this often. */
 export const HEARTBEAT: Millis = minutes(5);
 /** What is older than three heartbeats is not believed. */
@@ -32,12 +34,23 @@ export function nodeState(
   const direct = active.filter((peer) => wayOf(peer) === "direct");
   return {
     "sallyport:path": pathOf(status, active, problems),
-    "sallyport:health": problems[0]?.reason ?? HEALTHY,
+    "sallyport:health": reasonOf(status) ?? problems[0]?.reason ?? HEALTHY,
     "sallyport:peers": `${direct.length}/${active.length} direct`,
     "sallyport:endpoint": endpointOf(status),
     "sallyport:relay": status.Self?.Relay ? code(status.Self.Relay) : "none",
     "sallyport:egress": egress ?? (status.Self?.ExitNodeOption === true ? "unknown" : "none"),
     "sallyport:version": status.Version,
+  };
+}
+
+/** What an agent leaves behind that ends in order. */
+export function lastState(state: NodeState): NodeState {
+  const reason: HealthReason = "stopped";
+  return {
+    ...state,
+    "sallyport:path": "unknown",
+    "sallyport:health": reason,
+    "sallyport:peers": "0/0 direct",
   };
 }
 
@@ -134,6 +147,22 @@ function pathOf(status: StatusJson, active: readonly PeerJson[], problems: reado
   if (most === undefined) return "blocked";
   if (others.length > 0 && counts.has("direct")) return "mixed";
   return most[0];
+}
+
+/** Why it is not up; undefined where it is. */
+function reasonOf(status: StatusJson): HealthReason | undefined {
+  switch (status.BackendState) {
+    case "NeedsLogin":
+    case "NeedsMachineAuth":
+      return "needs-login";
+    case "Stopped":
+      return "stopped";
+    case "NoState":
+    case "Starting":
+      return "starting";
+    case "Running":
+      return undefined;
+  }
 }
 
 /** What peers outside can use, first what STUN saw. */

@@ -114,7 +114,7 @@ export class TagWriter<Fault extends string> {
     [this.#written, this.#failures, this.#retryAt, this.#told] = [sent, 0, undefined, undefined];
     const changed = this.#current !== undefined && isNews(sent, this.#current);
     this.#changedAt = changed ? now : undefined;
-    const jitter = this.#between(millis(-HEARTBEAT_JITTER), HEARTBEAT_JITTER);
+    const jitter = this.#between(millis(0 - HEARTBEAT_JITTER), HEARTBEAT_JITTER);
     this.#heartbeatAt = after(now, millis(HEARTBEAT + jitter));
   }
 

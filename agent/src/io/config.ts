@@ -96,6 +96,12 @@ export const daemonSettings = {
     remedy: "true or false",
   },
   ...forwardingSettings(),
+  healthTags: {
+    flag: "--health-tags",
+    variable: "SALLYPORT_HEALTH_TAGS",
+    schema: z.enum(["auto", "on", "off"]),
+    remedy: "auto (on where this is an EC2 instance), on or off",
+  },
 } satisfies Settings;
 
 export const relaySettings = {

@@ -16,6 +16,7 @@ import { BASE_MTU } from "../core/path/path-mtu.ts";
 import type { NetMap } from "../core/control/net-map.ts";
 import type { Suite } from "../crypto/suite.ts";
 import type { LocalBackend, PingReply, PingRequest, UpEvent, UpRequest } from "../health/local-backend.ts";
+import { nodeState, type NodeState } from "../health/node-tags.ts";
 import { type HealthProblem, worstFirst } from "../health/reasons.ts";
 import { buildStatus } from "../health/status.ts";
 import type { BackendState, DataPlaneJson, StatusJson } from "../health/status-json.ts";
@@ -31,6 +32,7 @@ import type { UdpSocket } from "../io/udp.ts";
 import type { DataPlaneHost } from "../dataplane/host.ts";
 import { VERSION } from "../base/version.ts";
 import { Queue } from "./event-queue.ts";
+import { startHealthTags } from "./health-tags.ts";
 import { openPorts, type Ports } from "./ports.ts";
 import { Tunnel } from "./tunnel.ts";
 
@@ -57,6 +59,8 @@ export interface DaemonOptions extends Partial<ForwardingChoices> {
   readonly certPin: string | undefined;
   readonly hostname: string | undefined;
   readonly advertiseExitNode: boolean | undefined;
+  /** Whether to write how it is to the tags of this EC2 instance. @default "off" */
+  readonly healthTags?: "auto" | "on" | "off";
 }
 
 export interface Daemon {
@@ -76,15 +80,19 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await Promise.allSettled([service.stop(), api.close()]);
     throw error;
   }
-  return { backend: service, close: () => closeAll(service, api) };
+  const tags = await startHealthTags({
+    ...{ mode: options.healthTags ?? "off", stateDir: options.stateDir, log: options.log },
+    read: () => service.nodeState(),
+  });
+  return { backend: service, close: () => closeAll([tags, api, { close: () => service.stop() }]) };
 }
 
 function mtuOf({ mtu }: DaemonOptions): number {
   return mtu ?? BASE_MTU;
 }
 
-async function closeAll(service: DaemonService, api: { close(): Promise<void> }): Promise<void> {
-  await Promise.allSettled([api.close(), service.stop()]);
+async function closeAll(parts: readonly { close(): Promise<void> }[]): Promise<void> {
+  await Promise.allSettled(parts.map((part) => part.close()));
 }
 
 function newState(): DaemonState {
@@ -154,6 +162,11 @@ class DaemonService implements LocalBackend {
       now: at,
       wallNow: systemCalendar.now(),
     });
+  }
+
+  /** What the health tags say. */
+  nodeState(): NodeState {
+    return nodeState(this.status(), this.#problems(), undefined);
   }
 
   async ping({ target, timeoutMs }: PingRequest): Promise<PingReply> {

@@ -280,6 +280,7 @@ test("a daemon gets its settings and its defaults", async () => {
   expect(settings).toEqual({
     stateDir: "/var/lib/sallyport",
     socket: "/run/sallyport/agent.sock",
+    healthTags: "auto",
     logLevel: "info",
     port: 41641,
     tun: "memory",

@@ -1,7 +1,13 @@
 import fc from "fast-check";
 import { HEALTH_TAG_KEYS } from "../../../constructs/health-tags.ts";
 import { type WallTime, wallTime } from "../../../agent/src/base/time.ts";
-import { nodeState, type NodeTags, readNodeTags, tagsOf } from "../../../agent/src/health/node-tags.ts";
+import {
+  lastState,
+  nodeState,
+  type NodeTags,
+  readNodeTags,
+  tagsOf,
+} from "../../../agent/src/health/node-tags.ts";
 import { HEALTH_REASONS, type HealthProblem, worstFirst } from "../../../agent/src/health/reasons.ts";
 import type { PeerJson, StatusJson } from "../../../agent/src/health/status-json.ts";
 import { vectors } from "../../vectors/load.ts";
@@ -57,7 +63,16 @@ test("the worst reason is told; without UDP and relay the node is blocked; down 
   });
   expect(stateOf([directly], [problem("error")])["sallyport:health"]).toBe("error");
   expect(stateOf([directly])["sallyport:health"]).toBe("ok");
-  expect(stateOf([directly], [], { BackendState: "Stopped" })["sallyport:path"]).toBe("unknown");
+  const down = stateOf([directly], [problem("error")], { BackendState: "Stopped" });
+  expect(down).toMatchObject({ "sallyport:path": "unknown", "sallyport:health": "stopped" });
+  expect(stateOf([], [], { BackendState: "NeedsLogin" })["sallyport:health"]).toBe("needs-login");
+  expect(stateOf([], [], { BackendState: "Starting" })["sallyport:health"]).toBe("starting");
+});
+
+test("an agent that ends leaves no path behind", () => {
+  const last = lastState(stateOf([directly]));
+  expect(last).toMatchObject({ "sallyport:path": "unknown", "sallyport:health": "stopped" });
+  expect(read(tagsOf(last, NOW), NOW)).toMatchObject({ health: "stopped", doubt: undefined });
 });
 
 test("the endpoint is one that peers outside can use", () => {
