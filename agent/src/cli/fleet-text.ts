@@ -60,7 +60,7 @@ function summaryLine({ nodes, regions, summary }: Fleet): string {
 }
 
 /** "5s", "12m", "3h" or "9d". */
-export function ageText(seconds: number): string {
+function ageText(seconds: number): string {
   if (seconds < 60) return `${seconds}s`;
   if (seconds < 3_600) return `${Math.floor(seconds / 60)}m`;
   return seconds < 86_400 ? `${Math.floor(seconds / 3_600)}h` : `${Math.floor(seconds / 86_400)}d`;

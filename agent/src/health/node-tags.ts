@@ -16,7 +16,7 @@ export const NODE_TAG: HealthTagKey = PRESENT_ON_EVERY_NODE;
 /** Writers say so at least this often. */
 export const HEARTBEAT: Millis = minutes(5);
 /** What is older than three heartbeats is not believed. */
-export const STALE_AFTER: Millis = millis(3 * HEARTBEAT);
+const STALE_AFTER: Millis = millis(3 * HEARTBEAT);
 /** A node's clock may be this far ahead of the reader's. */
 const CLOCK_SKEW: Millis = HEARTBEAT;
 
