@@ -1,19 +1,20 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type AgentUserDataProps, renderAgentUserData } from "../../constructs/agent-user-data.ts";
 import { packTar } from "../../bin/tar.mjs";
+import { Machine } from "../../lab/machine/machine.ts";
+import { Processes } from "../../lab/processes.ts";
+import { exitNodeCloud } from "../lab/services/exit-node-cloud.ts";
+import { isRoot, ServiceWorld } from "../lab/services/world.ts";
 import { requires } from "../skip.ts";
 
-const isRoot = process.platform === "linux" && process.getuid?.() === 0;
 const testAsRoot = requires("root", isRoot, "namespaces need Linux and root: run the tests as root");
 const shellcheck = spawnSync("shellcheck", ["--version"]).status === 0;
 const withShellcheck = requires("shellcheck", shellcheck, "install shellcheck (apt-get install shellcheck)");
 
 const BUNDLE = {
-  url: "http://127.0.0.1:9000/bucket/agent.tar",
+  url: "https://bucket.s3.eu-west-1.amazonaws.com/agent.tar",
   signedFor: { region: "eu-west-1" },
 };
 const EVERYTHING: AgentUserDataProps = {
@@ -53,109 +54,137 @@ withShellcheck.each(Object.entries(SCRIPTS))(
   },
 );
 
-describe("booted in a namespace with a stand-in for S3 and the metadata service", () => {
-  const netns = `spud${process.pid}`;
-  let folder: string;
-  let store: ChildProcess | undefined;
-
-  beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), "sallyport-boot-"));
-    if (!isRoot) return;
-    for (const args of [
-      `netns add ${netns}`,
-      `-n ${netns} link set lo up`,
-      `-n ${netns} addr add 169.254.169.254/32 dev lo`,
-    ]) {
-      spawnSync("ip", args.split(" "));
-    }
-  });
-  afterEach(() => {
-    store?.kill("SIGKILL");
-    spawnSync("ip", ["netns", "del", netns]);
-    rmSync(folder, { recursive: true });
+describe("booted on an instance of the lab, unchanged, with the role of its stack", () => {
+  let world: ServiceWorld | undefined;
+  let processes: Processes | undefined;
+  afterEach(async () => {
+    await processes?.stopAll();
+    await world?.close();
+    [processes, world] = [undefined, undefined];
   });
 
-  async function serve(file: string): Promise<void> {
-    const program = join(__dirname, "object-store.mjs");
-    const started = spawn("ip", ["netns", "exec", netns, process.execPath, program, file]);
-    store = started;
-    await new Promise<void>((resolve, reject) => {
-      started.stdout.once("data", () => resolve());
-      started.stderr.on("data", (text) => reject(new Error(String(text))));
-    });
-  }
-
-  /** An archive like the real one, whose Node.js is a script that says what it was asked to run. */
-  function archive(): Uint8Array {
-    const node = { content: Buffer.from("#!/bin/sh\necho started $2\n"), mode: 0o755 };
+  /** An archive like the real one, whose agent says how it was started. */
+  function archive(folder: string): string {
+    const node = { content: Buffer.from(`#!/bin/sh\nexec ${process.execPath} "$@"\n`), mode: 0o755 };
     const [tar, tgz] = [join(folder, "node.tar"), join(folder, "node.tgz")];
     writeFileSync(tar, packTar({ "package/bin/node": node }));
     writeFileSync(tgz, spawnSync("gzip", ["-c", tar]).stdout);
-    return packTar({
-      "sallyport.mjs": { content: Buffer.from("// the agent\n"), mode: 0o644 },
+    const agent = `
+      import { readFileSync } from "node:fs";
+      import { userInfo } from "node:os";
+      const [, capabilities] = /CapEff:\\s*(\\w+)/.exec(readFileSync("/proc/self/status", "utf8"));
+      const { port } = JSON.parse(readFileSync("/etc/sallyport/agent.json", "utf8"));
+      console.log("started", process.argv[2], port, userInfo().username, capabilities);
+      setInterval(() => {}, 1000);`;
+    const file = join(folder, "agent.tar");
+    const parts = {
+      "sallyport.mjs": { content: Buffer.from(agent), mode: 0o644 },
       "node.tgz": { content: readFileSync(tgz), mode: 0o644 },
-    });
-  }
-
-  /** Runs the script with its folders moved, and stand-ins for what would change this machine. */
-  function boot(sha256: string) {
-    const [bin, at] = [join(folder, "bin"), (path: string) => join(folder, "root", path)];
-    for (const path of [
-      bin,
-      at("etc/systemd/system"),
-      at("opt"),
-      at("usr/local/bin"),
-      at("var/tmp"),
-      at("var/lib"),
-    ]) {
-      mkdirSync(path, { recursive: true });
-    }
-    const unit = at("etc/systemd/system/sallyport-agent.service");
-    const programs = {
-      systemctl: `[ "$1" = enable ] || exit 0\n$(sed -n 's/^ExecStart=//p' ${unit})`,
-      useradd: "exit 0",
-      sleep: "exit 0",
     };
-    for (const [name, text] of Object.entries(programs)) {
-      writeFileSync(join(bin, name), `#!/bin/sh\n${text}\n`);
-      chmodSync(join(bin, name), 0o755);
-    }
-    const script = renderAgentUserData({ bundle: { ...BUNDLE, sha256 } })
-      .replaceAll(" -o sallyport -g sallyport", "")
-      .replaceAll(/\/(etc|opt|var|usr\/local\/bin)\b(?=\/| |$)/gm, `${folder}/root/$1`);
-    const file = join(folder, "user-data");
-    writeFileSync(file, script);
-    const env = { PATH: `${bin}:${process.env["PATH"] ?? ""}` };
-    return spawnSync("ip", ["netns", "exec", netns, "bash", file], { encoding: "utf8", env });
+    writeFileSync(file, packTar(parts));
+    return file;
   }
 
-  const hashOf = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+  /** @param change of the archive between the deploy and the boot */
+  async function boot(change: (file: string) => string | undefined, role = "exit-role") {
+    world = new ServiceWorld();
+    const file = archive(world.folder);
+    const { cloud, resolve, synthesized } = exitNodeCloud(() => ({ port: 41642 }), file);
+    const own = cloud.region.instances.get("i-own");
+    if (own !== undefined) Object.assign(own, { role });
+    const key = resolve(String(synthesized.resource("aws_s3_object")["key"]));
+    const stored = change(file);
+    const objects = new Map(stored === undefined ? [] : [[key, { file: stored, etag: key }]]);
+    cloud.region.buckets.set("lab-bucket", { name: "lab-bucket", objects });
+    const services = await world.serve(cloud);
+    processes = new Processes("test", join(world.folder, "logs"));
+    const lines: string[] = [];
+    const machine = await Machine.start({
+      ...{ name: "exit", netns: world.netns("instance"), folder: join(world.folder, "exit") },
+      ...{ caFile: services.caFile, processes, say: (line: string) => lines.push(line) },
+    });
+    // Thirty tries, ten seconds apart, are the one thing that a test has no time for: there are the last two.
+    const quick = { sleep: "exit 0", seq: 'echo "$(($1 - 1)) $1"' };
+    for (const [name, text] of Object.entries(quick)) {
+      writeFileSync(machine.file(`usr/local/sbin/${name}`), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+    }
+    const failure = await machine
+      .boot(resolve(String(synthesized.resource("aws_instance")["user_data"])))
+      .then(
+        () => undefined,
+        (error: Error) => error.message,
+      );
+    return { world, machine, lines, failure, services };
+  }
 
-  testAsRoot("the agent that was deployed is fetched with the role, and started", async () => {
-    const bytes = archive();
-    writeFileSync(join(folder, "agent.tar"), bytes);
-    await serve(join(folder, "agent.tar"));
-    const booted = boot(hashOf(bytes));
-    expect(booted).toMatchObject({ status: 0, stdout: "started daemon\n", stderr: "" });
-  });
+  testAsRoot(
+    "the agent that was deployed is fetched with the role, and runs as its user with its rights",
+    async () => {
+      const { world, machine, lines, failure, services } = await boot((file) => file);
+      expect([failure, lines]).toEqual([undefined, ["lab: start unit sallyport-agent.service"]]);
+      expect(services.calls.map(({ action, outcome }) => `${action} ${outcome}`)).toEqual([
+        "s3:GetObject ok",
+      ]);
+      const log = join(world.folder, "logs/exit-sallyport-agent.log");
+      const said = await firstLine(log);
+      // CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW.
+      expect(said).toBe("started daemon 41642 sallyport 0000000000003400");
+      const asked = machine.start("look", [
+        "sh",
+        "-c",
+        "stat -c '%a %U' /var/lib/sallyport /run/sallyport; hostname",
+      ]);
+      await asked.exited;
+      expect(asked.lines).toEqual(["700 sallyport", "700 sallyport", "exit"]);
+      for (const path of [
+        "/opt/sallyport",
+        "/etc/sallyport",
+        "/etc/systemd/system/sallyport-agent.service",
+      ]) {
+        expect([path, existsSync(path)]).toEqual([path, false]);
+      }
+    },
+  );
 
   testAsRoot("a damaged one is not started", async () => {
-    const bytes = archive();
-    const hash = hashOf(bytes);
-    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
-    writeFileSync(join(folder, "agent.tar"), bytes);
-    await serve(join(folder, "agent.tar"));
-    const booted = boot(hash);
-    expect(booted).toMatchObject({ status: 1, stdout: "" });
-    expect(booted.stderr).toContain("is not what was deployed: its SHA-256 is not");
-    expect(existsSync(join(folder, "root/opt/sallyport/current"))).toBe(false);
+    const { failure, machine } = await boot((file) => {
+      const bytes = readFileSync(file);
+      bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+      writeFileSync(file, bytes);
+      return file;
+    });
+    expect(failure).toContain("is not what was deployed: its SHA-256 is not");
+    expect(existsSync(machine.file("opt/sallyport/current"))).toBe(false);
   });
 
   testAsRoot("a missing one is a failed boot that says what to look at", async () => {
-    await serve(join(folder, "nothing"));
-    const booted = boot("0".repeat(64));
-    expect(booted).toMatchObject({ status: 1, stdout: "" });
-    expect(booted.stderr).toContain("no agent yet (try 30)");
-    expect(booted.stderr).toContain("is the object there, and may the role read it?");
+    const { failure, lines } = await boot(() => undefined);
+    expect(lines).toContain("sallyport: no agent yet (try 30)");
+    expect(failure).toContain("is the object there, and may the role read it?");
   });
+
+  testAsRoot(
+    "with a role that may not fetch it, too; and the lab's log names what the policy lacks",
+    async () => {
+      const { failure, services } = await boot((file) => file, "other-role");
+      expect(failure).toContain("is the object there, and may the role read it?");
+      expect(services.calls).toHaveLength(2);
+      expect(services.calls[0]).toMatchObject({
+        outcome: "AccessDenied",
+        message: expect.stringMatching(
+          /other-role.* s3:GetObject on resource: arn:aws:s3:::lab-bucket\/sallyport\/agent/,
+        ),
+      });
+    },
+  );
 });
+
+/** What a program says first. */
+async function firstLine(log: string): Promise<string> {
+  for (let tries = 0; tries < 500; tries++) {
+    const [line, more] = existsSync(log) ? readFileSync(log, "utf8").split("\n") : [];
+    if (line !== undefined && more !== undefined) return line;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error(`nothing in ${log}`);
+}

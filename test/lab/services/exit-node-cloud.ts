@@ -26,14 +26,17 @@ export interface ExitNodeCloud {
   resolve(text: string): string;
 }
 
-/** An exit node i-own with the stack's role, and i-other with a role that may do nothing. */
+/**
+ * An exit node i-own with the stack's role, and i-other with a role that may do nothing.
+ * @param archive the agent
+ */
 export function exitNodeCloud(
   props: (stack: TerraformStack) => Partial<ExitNodeProps>,
-  namespace = "",
+  archive: string = __filename,
 ): ExitNodeCloud {
   const synthesized = synthesize((stack) => {
     const network = new TunnelNetwork(stack, "network", { privateSubnet: true });
-    const bundle = new AgentBundle(stack, "bundle", { file: __filename });
+    const bundle = new AgentBundle(stack, "bundle", { file: archive });
     new ExitNode(stack, "exit", { network, bundle, ...props(stack) });
   });
   const resolve = (text: string): string =>
@@ -47,7 +50,7 @@ export function exitNodeCloud(
         },
       )
       .replaceAll("$${", "${");
-  const cloud = new MemoryCloud(namespace);
+  const cloud = new MemoryCloud();
   cloud.addRole("exit-role", resolve(String(synthesized.resource("aws_iam_role_policy")["policy"])));
   cloud.addRole("other-role");
   const [group] = synthesized.resources("aws_autoscaling_group");
