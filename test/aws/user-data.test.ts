@@ -104,10 +104,12 @@ describe("booted on an instance of the lab, unchanged, with the role of its stac
       ...{ caFile: services.caFile, processes, say: (line: string) => lines.push(line) },
     });
     // Thirty tries, ten seconds apart, are the one thing that a test has no time for: there are the last two.
-    const quick = { sleep: "exit 0", seq: 'echo "$(($1 - 1)) $1"' };
-    for (const [name, text] of Object.entries(quick)) {
-      writeFileSync(machine.file(`usr/local/sbin/${name}`), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
-    }
+    const quick = [
+      ["sleep", "exit 0"],
+      ["seq", 'echo "$(($1 - 1)) $1"'],
+    ].map(([name, text]) => `printf '#!/bin/sh\\n%s\\n' '${text}' > /usr/local/sbin/${name}`);
+    const made = [...quick, "chmod 0755 /usr/local/sbin/sleep /usr/local/sbin/seq"].join("\n");
+    await machine.start("quick", ["sh", "-ec", made]).exited;
     const failure = await machine
       .boot(resolve(String(synthesized.resource("aws_instance")["user_data"])))
       .then(
