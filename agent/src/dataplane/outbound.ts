@@ -95,11 +95,11 @@ export class Outbound {
     const version = (this.#bytes[packet] ?? 0) >> 4;
     const peer = this.#route(packet, version, now);
     if (peer < 0) {
-      add(counters, Counter.noPeer, 1);
+      add(counters, Counter.noPeer, count);
       return;
     }
     const mtu = table.mtu[peer] ?? 0;
-    if (mtu < this.#parts.mtu && packets.longest() > mtu) {
+    if (packets.longest() > mtu) {
       this.#handOver(packet, count, size);
       return;
     }

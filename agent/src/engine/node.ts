@@ -24,7 +24,7 @@ import { BASE_MTU } from "../core/path/path-mtu.ts";
 import { direct, type Path, type RegionId, relay } from "../core/path/path.ts";
 import type { PathTransmit } from "../core/path/peer-paths.ts";
 import type { SessionStore } from "../core/wireguard/counters.ts";
-import type { WireGuardTransmit } from "../core/wireguard/output.ts";
+import type { DropReason, WireGuardTransmit } from "../core/wireguard/output.ts";
 import { type PeerOptions, WireGuard } from "../core/wireguard/wireguard.ts";
 import type { Suite } from "../crypto/suite.ts";
 import { Discovery } from "./discovery.ts";
@@ -322,6 +322,11 @@ export class Node implements Machine {
 
   get report(): NetcheckReport | undefined {
     return this.#reachability.report;
+  }
+
+  /** WireGuard messages and packets that were dropped, by reason. */
+  get messageDrops(): Readonly<Record<DropReason, number>> {
+    return this.#wireGuard.counters;
   }
 
   get homeRegion(): RegionId | undefined {

@@ -42,6 +42,7 @@ export interface Ends {
   readonly plane: DataPlane;
   readonly aead: string;
   readonly address: IpPort;
+  readonly peerAddress: IpPort;
   toDevice(read: Uint8Array): void;
   /** Packets written to the device, large ones cut. */
   fromDevice(): readonly Uint8Array[];
@@ -51,6 +52,8 @@ export interface Ends {
   turn(): void;
   counter(index: number): number;
   handedPackets(): readonly Uint8Array[];
+  /** All that it handed to the engine, by kind. */
+  handedOver(): readonly { readonly kind: number; readonly bytes: Uint8Array }[];
   handedDatagrams(): readonly Uint8Array[];
   useSecondSession(other: Ends): void;
   close(): void;
@@ -152,6 +155,7 @@ function openOne(
     plane,
     aead: plane.aead,
     address: own.address,
+    peerAddress,
     toDevice: (read) => void c.write(deviceEnd, read),
     fromDevice: () => readAll(deviceEnd).flatMap((read) => (options.offload ? cutRead(read) : [read])),
     toPlane: (datagram) => void c.sendto(peer?.fd ?? -1, datagram, own.address),
@@ -161,6 +165,12 @@ function openOne(
     },
     counter: (index) => plane.parts.counters[index] ?? 0,
     handedPackets: () => records(packets, Kind.packet),
+    handedOver() {
+      const found: { kind: number; bytes: Uint8Array }[] = [];
+      for (const from of [packets, datagrams])
+        from.drain(10_000, (kind, _, __, bytes) => found.push({ kind, bytes }));
+      return found;
+    },
     handedDatagrams: () => records(datagrams, Kind.datagram).map((bytes) => bytes.subarray(32)),
     useSecondSession(other) {
       openSession(other.plane, 1, !isA, SECOND_KEYS);

@@ -25,7 +25,7 @@ export interface VirtioHeader {
 }
 
 export type NotCuttable =
-  "not-ip" | "too-long" | "bad-checksum-offset" | "bad-kind" | "bad-headers" | "no-size";
+  "not-ip" | "bad-length" | "too-long" | "bad-checksum-offset" | "bad-kind" | "bad-headers" | "no-size";
 
 const KINDS: ReadonlyMap<number, VirtioHeader["kind"]> = new Map([
   [0, "single"],
@@ -93,15 +93,31 @@ function finishSingle(
   { needsChecksum, checksumStart, checksumOffset }: VirtioHeader,
   longest: number,
 ): readonly Uint8Array[] | NotCuttable {
-  if (bytes.length > longest) return "too-long";
+  const length = ownLength(bytes);
+  if (length === undefined) return "bad-length";
+  if (length > longest) return "too-long";
   const out = bytes.slice();
-  if (!needsChecksum) return [out];
+  if (!needsChecksum) return [out.subarray(0, length)];
   const at = checksumStart + checksumOffset;
-  if (at + 2 > bytes.length) return "bad-checksum-offset";
-  const value = checksum(out.subarray(checksumStart));
+  if (checksumStart < headerLength(bytes) || at + 2 > length) return "bad-checksum-offset";
+  const value = checksum(out.subarray(checksumStart, length));
   // In UDP zero would mean that there is none.
   viewOf(out).setUint16(at, value === 0 && checksumOffset === 6 ? 0xffff : value);
-  return [out];
+  return [out.subarray(0, length)];
+}
+
+function headerLength(bytes: Uint8Array): number {
+  const first = bytes[0] ?? 0;
+  return first >> 4 === 4 ? (first & 15) * 4 : V6_HEADER;
+}
+
+/** What the packet itself says, where that can be. */
+function ownLength(bytes: Uint8Array): number | undefined {
+  const view = viewOf(bytes);
+  const isV4 = (bytes[0] ?? 0) >> 4 === 4;
+  const header = headerLength(bytes);
+  const length = isV4 ? view.getUint16(2) : V6_HEADER + view.getUint16(4);
+  return header < V4_HEADER || length < header || length > bytes.length ? undefined : length;
 }
 
 function shapeOf(bytes: Uint8Array, header: VirtioHeader, version: number): Shape | NotCuttable {

@@ -169,16 +169,21 @@ export function begin(packet: usize, length: u32, vnet: usize): i32 {
   const version: u32 = load<u8>(packet) >> 4;
   if (version != 4 && (version != 6 || length < V6_HEADER)) return -1;
   if (type == GSO_NONE) {
-    if (length > largest) return -2;
+    const isV4 = version == 4;
+    const header: u32 = isV4 ? (<u32>load<u8>(packet) & 15) << 2 : V6_HEADER;
+    const total = isV4 ? load16be(packet + 2) : V6_HEADER + load16be(packet + 4);
+    if (header < ipHeader(isV4) || total < header || total > length) return -1;
+    if (total > largest) return -2;
     if ((flags & NEEDS_CSUM) != 0) {
-      if (start + offset + 2 > length) return -3;
+      if (start < header || start + offset + 2 > total) return -3;
       const at = packet + start + offset;
       // The field holds the sum of the pseudo-header. A UDP checksum of zero would mean none.
-      const value = ~sum(packet + start, length - start, 0) & 0xffff;
+      const value = ~sum(packet + start, total - start, 0) & 0xffff;
       store<u16>(at, <u16>(value == 0 && offset == 6 ? 0xffff : value));
     }
     cutCount = 1;
-    cutHeader = length;
+    cutTotal = total;
+    cutHeader = total;
     return 1;
   }
   cutIsV4 = version == 4;
