@@ -231,6 +231,45 @@ it("with snat, IPv6 leaves by the ingress interface's own address, and IPv4 as b
   expect(await world.sh("cat /proc/sys/net/ipv6/conf/all/forwarding")).toBe("0\n");
 }, 30_000);
 
+it("exit traffic with another address than was promised is dropped; as soon as it bears that one, it flows", async () => {
+  const told = {
+    egressAddresses: ["192.0.2.99"],
+    stun: `${SERVER}:3478`,
+    seenPort: `${INGRESS_PUBLIC}:${PORT}`,
+  };
+  await Promise.all([world.serveStun("internet", 3478), world.forward(told)]);
+  const [reason] = await world.until("a reason", () =>
+    world.reasons().filter((one) => one.startsWith("egress-wrong"))[0] === undefined
+      ? undefined
+      : world.reasons(),
+  );
+  expect(reason).toContain("would be seen from 192.0.2.1, not from 192.0.2.99");
+  expect(await askTcp(`${SERVER}:8080`)).toBe("silence");
+  expect(world.said("state")).toEqual({ open: false, proven: false });
+
+  await world.sh(
+    "ip address add 192.0.2.99/24 dev n1; nft flush chain ip nat out; nft add rule ip nat out oif n1 snat to 192.0.2.99",
+    "nat",
+  );
+  await world.until("a proof", () => (world.said("state").proven ? true : undefined), 15_000);
+  expect(await askTcp(`${SERVER}:8080`)).toBe("192.0.2.99");
+  expect(world.reasons()).toEqual([]);
+  await world.stopForwarding();
+  await world.sh("nft flush chain ip nat out; nft add rule ip nat out oif n1 snat to 192.0.2.1", "nat");
+}, 60_000);
+
+it("a tunnel that is seen at another address than the ingress interface's is a reason, and stops nothing", async () => {
+  await world.forward({ stun: `${SERVER}:3478`, seenPort: `${NAT_PUBLIC}:${PORT}` });
+  const [reason] = await world.until("a reason", () =>
+    world.reasons().length > 0 ? world.reasons() : undefined,
+  );
+  expect(reason).toMatch(
+    /^ingress-wrong-address: The tunnel is seen at 192.0.2.1:41641, not at 198.51.100.10/,
+  );
+  expect(await askTcp(`${SERVER}:8080`)).toBe(NAT_PUBLIC);
+  await world.stopForwarding();
+}, 30_000);
+
 it("a network that is advertised is reached, by the node's own address, and no other", async () => {
   await world.forward({ advertised: ["10.0.5.0/24"] });
   expect(await askTcp("10.0.5.2:8080")).toBe("10.0.5.1");

@@ -29,6 +29,9 @@ export interface NodeSettings {
   readonly advertised?: readonly string[];
   readonly ingressUid?: number;
   readonly egressAddresses?: readonly string[];
+  /** Where a STUN server is, and where it saw the tunnel's port. */
+  readonly stun?: string;
+  readonly seenPort?: string;
   /** Without it the machine is in no cloud. */
   readonly metadata?: boolean;
 }
@@ -113,6 +116,22 @@ export class ExitWorld {
       command: [process.execPath, probes, kind, ...rest],
     });
     await server.readyLine(/^ready$/, 10_000);
+  }
+
+  async serveStun(namespace: string, port: number): Promise<void> {
+    const server = this.#processes.start({
+      name: "stun",
+      namespace: namespaceName(this.#id, namespace),
+      command: [process.execPath, "--import", "tsx", join(__dirname, "stun-process.ts"), `${port}`],
+      cwd: join(__dirname, "../.."),
+    });
+    await server.readyLine(/^ready$/, 20_000);
+  }
+
+  /** What the node's program says last of the kind. */
+  said(kind: "state"): { readonly open: boolean; readonly proven: boolean } {
+    const last = this.#forwarding?.lines.findLast((line) => line.startsWith(`${kind} `)) ?? `${kind} {}`;
+    return JSON.parse(last.slice(kind.length + 1)) as { open: boolean; proven: boolean };
   }
 
   async probe(namespace: string, ...args: readonly string[]): Promise<readonly string[]> {

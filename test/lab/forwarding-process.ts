@@ -1,6 +1,6 @@
 /** The agent's forwarding as a program of its own, for a namespace: it says what it does, line by line. */
 import { readFileSync } from "node:fs";
-import { Ip, Prefix } from "../../agent/src/base/address.ts";
+import { Ip, IpPort, Prefix } from "../../agent/src/base/address.ts";
 import type { Log, LogFields } from "../../agent/src/base/log.ts";
 import { defaultNames } from "../../agent/src/core/exit/facts.ts";
 import { Forwarding } from "../../agent/src/io/exit-node/forwarding.ts";
@@ -34,7 +34,12 @@ const forwarding = new Forwarding({
 });
 
 process.on("SIGTERM", () => void forwarding.close().then(() => process.exit(0)));
-const keepAlive = setInterval(() => say(`reasons ${JSON.stringify(forwarding.reasons())}`), 200);
+const keepAlive = setInterval(() => {
+  say(`reasons ${JSON.stringify(forwarding.reasons())}`);
+  say(`state ${JSON.stringify({ open: forwarding.isOpen, proven: forwarding.proof.proven })}`);
+}, 200);
 await forwarding.start();
+if (settings.seenPort !== undefined) forwarding.handleSeenPort(IpPort.parse(settings.seenPort));
+if (settings.stun !== undefined) forwarding.handleStunServers([IpPort.parse(settings.stun)]);
 say(`ready ${forwarding.isOpen ? "open" : "closed"}`);
 void keepAlive;

@@ -28,6 +28,25 @@ export interface StatusJson {
   readonly ClientVersion: null;
   /** Ours: which of its ways the data plane uses. */
   readonly DataPlane?: DataPlaneJson;
+  /** Ours: of a node that carries the traffic of others. */
+  readonly Forwarding?: ForwardingJson;
+}
+
+/** How the traffic of others leaves this node. */
+export interface ForwardingJson {
+  /** Whether exit traffic is let through. */
+  readonly Open: boolean;
+  /** Devices; "" where there is none. */
+  readonly Egress: string;
+  readonly Ingress: string;
+  /** The address that the internet sees exit traffic come from; "" while nobody has said. */
+  readonly SeenEgress: string;
+  /** Address and port at which it sees the tunnel. */
+  readonly SeenIngress: string;
+  /** Both were seen, and are what they should be. */
+  readonly Proven: boolean;
+  /** What is wrong, one word each. */
+  readonly Reasons: readonly string[];
 }
 
 export interface DataPlaneJson {

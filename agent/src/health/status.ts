@@ -9,6 +9,7 @@ import type { PeerStatus } from "../engine/node.ts";
 import type {
   BackendState,
   DataPlaneJson,
+  ForwardingJson,
   ExitNodeJson,
   PeerJson,
   StatusJson,
@@ -36,6 +37,7 @@ export interface StatusInput {
   /** `stableId` of the peer that all traffic goes out by. */
   readonly exitNode: string | undefined;
   readonly dataPlane?: DataPlaneJson | undefined;
+  readonly forwarding?: ForwardingJson | undefined;
   /** The same moment on both clocks: it places the engine's instants on the calendar. */
   readonly now: Instant;
   readonly wallNow: WallTime;
@@ -63,6 +65,7 @@ export function buildStatus(input: StatusInput): StatusJson {
     User: netMap === undefined ? null : usersJson(netMap),
     ClientVersion: null,
     ...(input.dataPlane === undefined ? {} : { DataPlane: input.dataPlane }),
+    ...(input.forwarding === undefined ? {} : { Forwarding: input.forwarding }),
   };
 }
 

@@ -159,6 +159,7 @@ class DaemonService implements LocalBackend {
       peers: tunnel?.peers() ?? [],
       exitNode: undefined,
       dataPlane: tunnel === undefined ? undefined : this.#dataPlaneJson(),
+      forwarding: tunnel?.forwarding,
       now: at,
       wallNow: systemCalendar.now(),
     });

@@ -1,9 +1,10 @@
 /** A tunnel that carries the traffic of others: begins and ends forwarding as it is offered, and says what is wrong with it. */
 import { basename, dirname, join } from "node:path";
-import { Prefix } from "../base/address.ts";
+import { type IpPort, Prefix } from "../base/address.ts";
 import type { Log } from "../base/log.ts";
 import { defaultNames, type ForwardingSettings } from "../core/exit/facts.ts";
 import type { HealthProblem } from "../health/reasons.ts";
+import type { ForwardingJson } from "../health/status-json.ts";
 import { Imds } from "../io/aws/imds.ts";
 import { Forwarding } from "../io/exit-node/forwarding.ts";
 import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
@@ -29,6 +30,9 @@ export interface Offer {
 export class TunnelForwarding {
   readonly #options: TunnelForwardingOptions;
   #offer = "";
+  #offering = false;
+  #servers: readonly IpPort[] = [];
+  #seen: IpPort | undefined;
   #forwarding: Forwarding | undefined;
   #changing: Promise<void> = Promise.resolve();
 
@@ -45,11 +49,45 @@ export class TunnelForwarding {
     this.#offer = text;
     return this.#change(async () => {
       await this.#forwarding?.close();
-      this.#forwarding = new Forwarding(this.#forwardingOptions(offer));
-      if (offer.exitNode || offer.routes.length > 0) await this.#forwarding.start();
+      const forwarding = new Forwarding(this.#forwardingOptions(offer));
+      this.#forwarding = forwarding;
+      this.#offering = offer.exitNode || offer.routes.length > 0;
+      if (this.#offering) {
+        await forwarding.start();
+        forwarding.handleSeenPort(this.#seen);
+        forwarding.handleStunServers(this.#servers);
+      }
       // A run that was killed may have forwarded.
-      else await this.#forwarding.sweep();
+      else await forwarding.sweep();
     });
+  }
+
+  handleStunServers(servers: readonly IpPort[]): void {
+    this.#servers = servers;
+    this.#forwarding?.handleStunServers(servers);
+  }
+
+  /** Where a STUN server saw the tunnel's port. */
+  handleSeenPort(seen: IpPort | undefined): void {
+    this.#seen = seen;
+    this.#forwarding?.handleSeenPort(seen);
+  }
+
+  /** `undefined` where nothing is forwarded. */
+  status(): ForwardingJson | undefined {
+    const forwarding = this.#offering ? this.#forwarding : undefined;
+    if (forwarding === undefined) return undefined;
+    const { layout } = forwarding.plan ?? {};
+    const { egress, ingress, proven } = forwarding.proof;
+    return {
+      Open: forwarding.isOpen,
+      Egress: layout?.egress ?? "",
+      Ingress: layout?.ingress.device ?? "",
+      SeenEgress: egress?.text ?? "",
+      SeenIngress: ingress?.text ?? "",
+      Proven: proven,
+      Reasons: forwarding.reasons().map(({ code }) => code),
+    };
   }
 
   problems(): readonly HealthProblem[] {

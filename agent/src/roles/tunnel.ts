@@ -14,6 +14,7 @@ import type { ControlState } from "../core/control/client.ts";
 import { netInfoOf } from "../core/netcheck/report.ts";
 import type { Path, RegionId } from "../core/path/path.ts";
 import type { Suite } from "../crypto/suite.ts";
+import type { ForwardingJson } from "../health/status-json.ts";
 import type { HealthProblem } from "../health/reasons.ts";
 import { Node, type NodeEvent, type PeerStatus } from "../engine/node.ts";
 import { acceptedRoutes } from "../engine/peer.ts";
@@ -160,6 +161,11 @@ export class Tunnel {
     return this.#node.status(now());
   }
 
+  /** Of a node that carries the traffic of others. */
+  get forwarding(): ForwardingJson | undefined {
+    return this.#forwarding.status();
+  }
+
   /** What keeps connections from being as good as they could be. */
   health(): readonly HealthProblem[] {
     const problems: HealthProblem[] = [];
@@ -273,7 +279,9 @@ export class Tunnel {
 
   async #findStunServers({ derpMap }: NetMap): Promise<void> {
     const servers = await resolveStunServers(derpMap);
-    if (!this.#closed) this.#driver.input((at) => this.#node.handleStunServers(servers, at));
+    if (this.#closed) return;
+    this.#driver.input((at) => this.#node.handleStunServers(servers, at));
+    this.#forwarding.handleStunServers([...servers.values()].flat());
   }
 
   async #dial(region: RegionId, signal: AbortSignal): Promise<RelayConnection> {
@@ -299,6 +307,7 @@ export class Tunnel {
         );
         break;
       case "report":
+        this.#forwarding.handleSeenPort(event.report.globalV4);
         this.#tellNetInfo({ ...netInfoOf(event.report, { osHasIpv6: undefined }) });
         break;
       case "home":

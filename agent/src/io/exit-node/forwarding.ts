@@ -4,13 +4,15 @@
  * Whoever else changes routes, rules, the packet filter or forwarding is overruled within a second. Where the way out is not
  * the right one, exit traffic is dropped and `reasons` says why.
  */
-import type { Ip } from "../../base/address.ts";
+import type { Ip, IpPort } from "../../base/address.ts";
 import type { Log } from "../../base/log.ts";
 import type { Facts, ForwardingSettings } from "../../core/exit/facts.ts";
 import { blockedForwarding } from "../../core/exit/foreign-firewalls.ts";
+import { isProven, judgeProof, type Seen } from "../../core/exit/proof.ts";
 import { type ForwardingPlan, planForwarding } from "../../core/exit/plan.ts";
 import type { ExitReason } from "../../core/exit/reasons.ts";
 import { run } from "./command.ts";
+import { probeEgress } from "./egress-probe.ts";
 import { KernelState } from "./kernel-state.ts";
 import { type KernelWatch, watchKernel } from "./kernel-watch.ts";
 import { type Metadata, readCloud, readFacts } from "./machine-facts.ts";
@@ -34,6 +36,10 @@ const LOOK_EVERY_MS = 30_000;
 const LOOK_AGAIN_MS = 3_000;
 /** Where it does not. */
 const LOOK_OFTEN_MS = 1_000;
+/** The way out was right; it may change with the cloud's routes, of which we do not hear. */
+const PROVE_EVERY_MS = 60_000;
+/** Until it is right. */
+const PROVE_AGAIN_MS = 5_000;
 /** An Elastic IP can be given to another interface at any time. */
 const METADATA_EVERY_MS = 300_000;
 
@@ -49,7 +55,11 @@ export class Forwarding {
   #failure: ExitReason | undefined;
   #routing: readonly ExitReason[] = [];
   #blocked: readonly ExitReason[] = [];
-  #proven: readonly ExitReason[] = [];
+  #servers: readonly IpPort[] = [];
+  #seen: Seen = { egress: undefined, ingress: undefined };
+  #asked = false;
+  #proving = false;
+  #proofTimer: NodeJS.Timeout | undefined;
   #looking: Promise<void> = Promise.resolve();
   #begun = false;
   #closed = false;
@@ -88,10 +98,51 @@ export class Forwarding {
     return this.#plan;
   }
 
-  /** What was found out about the addresses that the internet sees. */
-  async handleProof(reasons: readonly ExitReason[]): Promise<void> {
-    this.#proven = reasons;
-    await this.look();
+  /** What the internet sees of both ways, and whether that is proven to be right. */
+  get proof(): Seen & { readonly proven: boolean } {
+    const layout = this.#plan?.layout;
+    const { egressAddresses = [] } = this.#options;
+    return { ...this.#seen, proven: layout !== undefined && isProven(layout, egressAddresses, this.#seen) };
+  }
+
+  /** Whom to ask what they see; of the relay map. */
+  handleStunServers(servers: readonly IpPort[]): void {
+    const text = servers.join(" ");
+    if (text === this.#servers.join(" ")) return;
+    this.#servers = servers;
+    void this.prove();
+  }
+
+  /** Where a STUN server saw the tunnel's port. */
+  handleSeenPort(ingress: IpPort | undefined): void {
+    if (ingress === undefined || ingress.text === this.#seen.ingress?.text) return;
+    this.#seen = { ...this.#seen, ingress };
+    void this.look();
+  }
+
+  /** Asks by the egress what the internet sees, now and again and again. */
+  async prove(): Promise<void> {
+    const from = this.#plan?.layout?.egressV4;
+    if (this.#closed || this.#proving || !this.#options.settings.exit || this.#servers.length === 0) return;
+    this.#proving = true;
+    clearTimeout(this.#proofTimer);
+    const egress =
+      from === undefined ? undefined : await Promise.race([probeEgress(from, this.#servers), this.#stopped]);
+    this.#proving = false;
+    if (this.#closed) return;
+    const isNews = !this.#asked || egress?.text !== this.#seen.egress?.text;
+    this.#asked = true;
+    this.#seen = { ...this.#seen, egress };
+    if (isNews) {
+      this.#options.log.info("egress-seen", { address: egress?.text ?? "nothing" });
+      await this.look();
+    }
+    if (this.#closed) return;
+    this.#proofTimer = setTimeout(
+      () => void this.prove(),
+      this.proof.proven ? PROVE_EVERY_MS : PROVE_AGAIN_MS,
+    );
+    this.#proofTimer.unref();
   }
 
   /** Compares what is with what should be, and makes it so. */
@@ -110,6 +161,7 @@ export class Forwarding {
     this.#closed = true;
     this.#stop();
     clearTimeout(this.#timer);
+    clearTimeout(this.#proofTimer);
     this.#watch?.close();
     await this.#looking;
     if (this.#begun) await this.#kernel.close().catch((error: unknown) => this.#note(error));
@@ -171,7 +223,9 @@ export class Forwarding {
   }
 
   #known(): readonly ExitReason[] {
-    return [...this.#routing, ...this.#proven];
+    const layout = this.#plan?.layout;
+    if (layout === undefined || !this.#asked) return this.#routing;
+    return [...this.#routing, ...judgeProof(layout, this.#options.egressAddresses ?? [], this.#seen)];
   }
 
   async #facts(): Promise<Facts> {
