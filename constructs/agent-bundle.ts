@@ -24,7 +24,7 @@ export interface AgentBundleProps {
   readonly architecture?: Architecture;
   /**
    * The archive, as a path from where the app runs.
-   * @default dist/bundle/sallyport-agent-linux-ARCHITECTURE.tar, which `npm run bundle` makes
+   * @default dist/bundle/sallyport-agent-linux-ARCHITECTURE.tar, which `npm run bundle` makes; SALLYPORT_AGENT_BUNDLE names another
    */
   readonly file?: string;
   /**
@@ -109,8 +109,10 @@ export class AgentBundle extends Construct {
   }
 }
 
-/** Where `npm run bundle` puts it: in Sallyport's own folder, from wherever the app runs. */
+/** Where `npm run bundle` puts it: in Sallyport's own folder, from wherever the app runs. SALLYPORT_AGENT_BUNDLE names another. */
 export function defaultBundleFile(architecture: Architecture): string {
+  const named = process.env["SALLYPORT_AGENT_BUNDLE"];
+  if (named !== undefined && named !== "") return resolve(named);
   return fileURLToPath(new URL(`../dist/bundle/sallyport-agent-linux-${architecture}.tar`, import.meta.url));
 }
 

@@ -45,6 +45,8 @@ export interface AgentInstanceProps extends MachineProps {
   readonly instanceProfileName: string | undefined;
   /** Attached at index 1 of a single instance. */
   readonly ingressInterfaceId: string | undefined;
+  /** Behind a load balancer: where a group puts its instances. @default none */
+  readonly targetGroupArn?: string;
   /** Makes it an autoscaling group. */
   readonly group: GroupSettings | undefined;
   readonly dependsOn: readonly ITerraformDependable[];
@@ -161,6 +163,7 @@ export class AgentInstance extends Construct {
       maxSize: 2,
       vpcZoneIdentifier: [props.subnetId],
       launchTemplate: { id: template.id, version: Token.asString(template.latestVersion) },
+      ...(props.targetGroupArn === undefined ? {} : { targetGroupArns: [props.targetGroupArn] }),
       healthCheckType: "EC2",
       healthCheckGracePeriod: GRACE_PERIOD_S,
       maxInstanceLifetime: MAX_LIFETIME_S,

@@ -6,6 +6,7 @@
  * Linux 2023 and Debian ship: bash, curl, tar, sha256sum, systemd. Terraform would take a dollar sign before a brace for an
  * expression of its own, so the script has none.
  */
+import { type Acme, acmeConfig } from "./acme.ts";
 import type { BundleLocation } from "./agent-bundle.ts";
 import { deliveryScript } from "./agent-delivery.ts";
 import { AGENT_UNIT, agentUnits } from "./agent-units.ts";
@@ -18,6 +19,16 @@ export interface AgentUserDataProps {
    * @default 41641
    */
   readonly port?: number;
+  /**
+   * ADDRESS:PORT, by which peers reach it beside what it finds itself.
+   * @default none
+   */
+  readonly endpoint?: string;
+  /**
+   * The TCP port of a load balancer's health check.
+   * @default none
+   */
+  readonly healthCheckPort?: number;
   /**
    * The coordination server, as https://ADDRESS.
    * @default whatever the agent on the image is set up for; with `coordination` the node's own
@@ -75,6 +86,8 @@ export interface RelaySettings {
   readonly address: string;
   /** Its DNS name. @default its address, with a certificate that its map entry pins */
   readonly hostname?: string;
+  /** @default a certificate of its own */
+  readonly acme?: Acme;
   /** 900 to 999 are for own relays. */
   readonly regionId: number;
   readonly regionCode: string;
@@ -87,6 +100,8 @@ export interface CoordinationSettings {
   readonly hostname: string;
   /** What the nodes' names end with. @default the agent's own choice */
   readonly domain?: string;
+  /** With a relay on the same instance it is the relay's. @default a certificate of its own */
+  readonly acme?: Acme;
   /** The parameter that the join token is written to. @default it stays on the instance */
   readonly joinParameterName?: string;
   /** The map of the relays, as DERPMap JSON. @default the relay on the same instance */
@@ -133,7 +148,7 @@ export function renderAgentUserData(props: AgentUserDataProps): string {
 /** The keys are the agent's own: a test holds them against its schema. Keys without a value are left out. */
 export function agentConfig(props: AgentUserDataProps): Readonly<Record<string, unknown>> {
   const { relay, coordination } = props;
-  const own = coordination === undefined ? {} : OWN_NETWORK;
+  const own = coordination === undefined ? {} : ownNetwork(coordination, relay);
   return defined({
     ...(props.tunnel === false
       ? {}
@@ -146,6 +161,8 @@ export function agentConfig(props: AgentUserDataProps): Readonly<Record<string, 
             ),
             authKey: mapped(props.authKeySource, checkedSource),
           }),
+          endpoints: mapped(props.endpoint, (one) => [one]),
+          healthCheckPort: props.healthCheckPort,
           hostname: mapped(props.hostname, (one) => checkedHostname(one, "AgentUserData hostname")),
           advertiseExitNode: props.advertiseExitNode,
         }),
@@ -154,12 +171,22 @@ export function agentConfig(props: AgentUserDataProps): Readonly<Record<string, 
   });
 }
 
-/** It joins by the loopback, since its public address may not be its own yet when it starts. */
-const OWN_NETWORK = { loginServer: "https://127.0.0.1", authKey: `file:${JOIN_TOKEN_PATH}` };
+/**
+ * It joins by the loopback, since its public address may not be its own yet when it starts; but an authority's certificate is
+ * for the public name or address alone.
+ */
+function ownNetwork({ hostname, acme }: CoordinationSettings, relay: RelaySettings | undefined) {
+  const isPublic = acme !== undefined || relay?.acme !== undefined;
+  return {
+    loginServer: isPublic ? `https://${hostname}` : "https://127.0.0.1",
+    authKey: `file:${JOIN_TOKEN_PATH}`,
+  };
+}
 
 function relayConfig(relay: RelaySettings, coordination: boolean): Readonly<Record<string, unknown>> {
-  const { address, hostname, regionId, regionCode, regionName } = relay;
+  const { address, hostname, acme, regionId, regionCode, regionName } = relay;
   return defined({
+    ...(acme === undefined ? {} : acmeConfig(acme)),
     ...{ address, hostname, regionId, regionCode, regionName },
     coordination: coordination ? true : undefined,
   });
@@ -167,6 +194,7 @@ function relayConfig(relay: RelaySettings, coordination: boolean): Readonly<Reco
 
 function controlConfig(coordination: CoordinationSettings): Readonly<Record<string, unknown>> {
   return defined({
+    ...(coordination.acme === undefined ? {} : acmeConfig(coordination.acme)),
     hostname: coordination.hostname,
     domain: coordination.domain,
     derpMap: coordination.derpMap === undefined ? undefined : DERP_MAP_PATH,

@@ -11,6 +11,11 @@ export interface AuthKeyProps {
    */
   readonly parameterName?: string;
   /**
+   * The region that the parameter is in, such as "eu-west-1".
+   * @default the stack's own
+   */
+  readonly region?: string;
+  /**
    * The ARN of a secret of Secrets Manager.
    * @default it is in a parameter
    */
@@ -23,7 +28,7 @@ export interface AuthKeyProps {
 }
 
 export class AuthKey extends Construct {
-  /** How the agent is told: "ssm:NAME" or "secretsmanager:ARN". */
+  /** How the agent is told: "ssm:NAME", with an ARN where it is in another region, or "secretsmanager:ARN". */
   readonly source: string;
   /** What an instance must be allowed in order to read it. */
   readonly statements: readonly PolicyStatement[];
@@ -39,6 +44,11 @@ export class AuthKey extends Construct {
         ? []
         : [{ sid: "OwnAuthKeyDecrypt", actions: ["kms:Decrypt"], resources: [checkedArn(kmsKeyArn, "kms")] }];
     if (secretArn !== undefined) {
+      if (props.region !== undefined) {
+        throw new Error(
+          "AuthKey region is for parameterName, and secretArn tells its own: leave region out.",
+        );
+      }
       const resource = checkedArn(secretArn, "secretsmanager");
       this.source = `secretsmanager:${resource}`;
       this.statements = [
@@ -48,17 +58,23 @@ export class AuthKey extends Construct {
       return;
     }
     const name = checkedParameterName(parameterName ?? "");
-    this.source = `ssm:${name}`;
-    this.statements = [
-      { sid: "OwnAuthKey", actions: ["ssm:GetParameter"], resources: [parameterArn(this, name)] },
-      ...decrypt,
-    ];
+    const arn = parameterArn(this, name, checkedRegion(props.region));
+    this.source = `ssm:${props.region === undefined ? name : arn}`;
+    this.statements = [{ sid: "OwnAuthKey", actions: ["ssm:GetParameter"], resources: [arn] }, ...decrypt];
   }
 }
 
-export function parameterArn(scope: Construct, name: string): string {
-  const { partition, name: region, accountId } = regionOf(scope);
-  return `arn:${partition}:ssm:${region}:${accountId}:parameter/${name.replace(/^\//, "")}`;
+function checkedRegion(region: string | undefined): string | undefined {
+  if (region !== undefined && isKnown(region) && !/^[a-z]{2}(-[a-z]+)+-\d$/.test(region)) {
+    throw new Error(`AuthKey region is "${region}": give one such as "eu-west-1", or leave it out.`);
+  }
+  return region;
+}
+
+/** @param region where it is not the stack's own */
+export function parameterArn(scope: Construct, name: string, region?: string): string {
+  const { partition, name: own, accountId } = regionOf(scope);
+  return `arn:${partition}:ssm:${region ?? own}:${accountId}:parameter/${name.replace(/^\//, "")}`;
 }
 
 /** What keys look like, of Tailscale, headscale and our own server; and any long run of hex digits. */

@@ -1,4 +1,5 @@
 import { Construct } from "constructs";
+import type { Acme } from "./acme.ts";
 import type { AgentBundle } from "./agent-bundle.ts";
 import type { MachineProps } from "./agent-instance.ts";
 import { checkedParameterName } from "./auth-key.ts";
@@ -50,10 +51,11 @@ export interface CoordinationNodeProps extends MachineProps {
    */
   readonly address?: Exclude<IngressAddress, "dynamic">;
   /**
-   * Whether tcp/80 is open, where a certificate authority looks for the proof of `hostname` (ACME).
-   * @default false
+   * A certificate from a public authority, which looks for its proof at tcp/80: clients then need no pin, and stock Tailscale
+   * clients can use it. Without a host name it is for the address.
+   * @default a certificate of its own
    */
-  readonly acme?: boolean;
+  readonly acme?: Acme;
   /**
    * @default false
    */
@@ -71,15 +73,15 @@ export class CoordinationNode extends Construct {
 
   constructor(scope: Construct, id: string, props: CoordinationNodeProps) {
     super(scope, id);
-    const { relay, relays = [], hostname, acme = false } = props;
+    const { relay, relays = [], hostname, acme } = props;
     if ((relay === undefined) === (relays.length === 0)) {
       throw new Error(
         "CoordinationNode relay or relays: give one of them, since nodes that can not connect directly need a relay.",
       );
     }
-    if (acme && hostname === undefined) {
+    if (acme !== undefined && relay?.hostname !== undefined && relay.hostname !== hostname) {
       throw new Error(
-        "CoordinationNode acme proves a name and hostname is missing: give it, or leave acme out.",
+        "CoordinationNode relay.hostname is not hostname, and acme gets one certificate for one name: give both the same.",
       );
     }
     if (props.joinParameterName !== undefined) {
@@ -89,20 +91,28 @@ export class CoordinationNode extends Construct {
     const machine = new ServerMachine(this, "Machine", {
       ...props,
       owner: "CoordinationNode",
-      rules: { coordination: true, relay: relay !== undefined, acme },
+      rules: { coordination: true, relay: relay !== undefined, acme: acme !== undefined },
       identity: this.identity,
       told: (address) => ({
         coordination: {
           hostname: hostname ?? address,
+          // One port has one certificate.
+          ...(relay === undefined ? given({ acme }) : {}),
           ...given({ domain: props.domain, joinParameterName: props.joinParameterName }),
           ...(relays.length === 0 ? {} : { derpMap: JSON.stringify(derpMap(relays)) }),
         },
-        ...(relay === undefined ? {} : { relay: relaySettings(relay, address) }),
+        ...(relay === undefined ? {} : { relay: relaySettings(named(relay, hostname), address, acme) }),
       }),
     });
     this.instanceId = machine.instanceId;
     this.publicIp = machine.publicIp;
     this.url = `https://${hostname ?? machine.publicIp}`;
-    this.derpMapRegion = relay === undefined ? undefined : derpMapRegion(relay, machine.publicIp);
+    this.derpMapRegion =
+      relay === undefined ? undefined : derpMapRegion(named(relay, hostname), machine.publicIp);
   }
+}
+
+/** Relay and coordination share a port, so they have one name. */
+function named(relay: RelayRegion, hostname: string | undefined): RelayRegion {
+  return hostname === undefined ? relay : { hostname, ...relay };
 }

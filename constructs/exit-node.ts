@@ -1,4 +1,5 @@
 import { Construct } from "constructs";
+import type { Acme } from "./acme.ts";
 import type { AgentBundle } from "./agent-bundle.ts";
 import { AgentInstance, type GroupSettings, type MachineProps } from "./agent-instance.ts";
 import { AgentRole } from "./agent-role.ts";
@@ -15,9 +16,11 @@ import {
   type RelayRegion,
   relaySettings,
 } from "./relay-region.ts";
+import type { SharedIngress, SharedPort } from "./shared-ingress.ts";
 import { type EgressMode, SplitEgress } from "./split-egress.ts";
 import { type ExitTraffic, TunnelFirewall } from "./tunnel-firewall.ts";
 import type { NodePlacement } from "./tunnel-network.ts";
+import { tunnelPort } from "./tunnel-port.ts";
 
 export interface ExitNodeProps extends MachineProps {
   /** A `TunnelNetwork`, or `{ vpcId, publicSubnetId }` of what exists already. */
@@ -83,6 +86,17 @@ export interface ExitNodeProps extends MachineProps {
    */
   readonly coordination?: ExitNodeCoordination;
   /**
+   * A certificate from a public authority for its relay and coordination server: clients then need no pin, and stock Tailscale
+   * clients can join. Without `relay.hostname` it is for the address.
+   * @default a certificate of its own
+   */
+  readonly acme?: Acme;
+  /**
+   * One public address for several hosts, each with a `port` of its own. Exit traffic leaves as `egress` says.
+   * @default an address of its own
+   */
+  readonly sharedIngress?: SharedIngress;
+  /**
    * Whether its keys and store lie on a volume that outlives the instance.
    * @default true for a coordination server and a self-healing node
    */
@@ -122,7 +136,7 @@ export interface ExitNodeCoordination {
 export class ExitNode extends Construct {
   /** Undefined for a self-healing node. */
   readonly instanceId: string | undefined;
-  /** Undefined for a self-healing node with a dynamic address. */
+  /** Where peers reach it. Undefined for a self-healing node with a dynamic address. */
   readonly publicIp: string | undefined;
   /** The addresses that exit traffic leaves by; empty where they are known only to AWS. */
   readonly egressPublicIps: readonly string[];
@@ -133,6 +147,8 @@ export class ExitNode extends Construct {
   readonly ingress: DirectIngress;
   readonly identity: CellIdentity | undefined;
   readonly role: AgentRole | undefined;
+  /** Where it is a coordination server: what others take as `loginServer`. */
+  readonly loginServer: string | undefined;
   /** Where it is a relay: its region for a relay map. The agent adds the pin of its certificate. */
   readonly derpMapRegion: DerpMapRegion | undefined;
   /** For `aws ec2 describe-instances --filters`: the instances on which an agent reports. */
@@ -142,12 +158,14 @@ export class ExitNode extends Construct {
     super(scope, id);
     const shape = shapeOf(props);
     checkBundle(props, "ExitNode");
+    const port = tunnelPort(props.port, "ExitNode port");
+    const shared = props.sharedIngress?.forward(this.node.path, port);
     const egress = new SplitEgress(this, "Egress", {
       network: props.network,
       mode: shape.egress,
       ...given({ natGatewayId: props.natGatewayId }),
     });
-    this.ingress = this.#ingress(props, shape);
+    this.ingress = this.#ingress(props, shape, shared);
     this.firewall = this.ingress.firewall;
     this.port = this.firewall.port;
     this.identity = shape.keepsIdentity
@@ -167,25 +185,30 @@ export class ExitNode extends Construct {
       subnetId: egress.subnetId,
       securityGroupId: this.egressSecurityGroupId,
       publicAddress: !shape.isSplit,
-      userData: renderAgentUserData(this.#told(props, group)),
+      userData: renderAgentUserData(this.#told(props, group, shared)),
       instanceProfileName: this.role?.instanceProfileName,
       ingressInterfaceId: this.ingress.networkInterfaceId,
       group,
+      ...given({ targetGroupArn: shared?.targetGroupArn }),
       dependsOn: egress.internetAccess,
     });
     this.#join(machine);
     this.instanceId = machine.instance?.id;
-    this.publicIp = this.ingress.publicIp ?? machine.instance?.publicIp;
-    this.egressPublicIps = shape.isSplit
-      ? egress.publicIps
-      : this.publicIp === undefined
-        ? []
-        : [this.publicIp];
+    if (shared !== undefined && this.instanceId !== undefined) {
+      props.sharedIngress?.attach(port, this.instanceId, shared.targetGroupArn);
+    }
+    const own = this.ingress.publicIp ?? machine.instance?.publicIp;
+    this.publicIp = props.sharedIngress?.publicIp ?? own;
+    this.egressPublicIps = shape.isSplit ? egress.publicIps : own === undefined ? [] : [own];
+    this.loginServer =
+      props.coordination === undefined
+        ? undefined
+        : `https://${props.relay?.hostname ?? this.#fixedIp("coordination")}`;
     this.derpMapRegion =
       props.relay === undefined ? undefined : derpMapRegion(props.relay, this.#fixedIp("relay"));
   }
 
-  #ingress(props: ExitNodeProps, shape: Shape): DirectIngress {
+  #ingress(props: ExitNodeProps, shape: Shape, shared: SharedPort | undefined): DirectIngress {
     return new DirectIngress(this, "Ingress", {
       network: props.network,
       address: shape.address,
@@ -193,7 +216,9 @@ export class ExitNode extends Construct {
       ...given({ port: props.port, openTunnelPort: props.openTunnelPort }),
       relay: props.relay !== undefined,
       coordination: props.coordination !== undefined,
+      acme: props.acme !== undefined,
       exitTraffic: shape.isSplit ? "none" : (props.exitTraffic ?? "any"),
+      ...given({ healthCheck: shared?.healthCheck }),
     });
   }
 
@@ -229,21 +254,31 @@ export class ExitNode extends Construct {
     });
   }
 
-  #told(props: ExitNodeProps, group: GroupSettings | undefined): AgentUserDataProps {
-    const { bundle, authKey, relay, coordination } = props;
+  #told(
+    props: ExitNodeProps,
+    group: GroupSettings | undefined,
+    shared: SharedPort | undefined,
+  ): AgentUserDataProps {
+    const { bundle, authKey, relay, coordination, acme } = props;
     return {
       port: this.port,
       advertiseExitNode: true,
       ...given({
         loginServer: props.loginServer,
+        endpoint: shared?.endpoint,
+        healthCheckPort: shared?.healthCheck.port,
         hostname: props.hostname,
         authKeySource: authKey?.source,
         bundle: bundle?.location,
-        relay: relay === undefined ? undefined : relaySettings(relay, this.#fixedIp("relay")),
+        relay: relay === undefined ? undefined : relaySettings(relay, this.#fixedIp("relay"), acme),
         coordination:
           coordination === undefined
             ? undefined
-            : { hostname: this.#fixedIp("coordination"), ...coordination },
+            : {
+                hostname: relay?.hostname ?? this.#fixedIp("coordination"),
+                ...(relay === undefined ? given({ acme }) : {}),
+                ...coordination,
+              },
         identityVolumeId: this.identity?.volumeId,
         cell:
           group === undefined
@@ -288,6 +323,16 @@ function shapeOf(props: ExitNodeProps): Shape {
   if (selfHealing && !isSplit && address !== "dynamic") {
     throw new Error(
       'ExitNode selfHealing moves a fixed address with an interface of its own: set egress to "nat-gateway" or "existing-nat", or address to "dynamic".',
+    );
+  }
+  if (props.acme !== undefined && !serves) {
+    throw new Error(
+      "ExitNode acme is for a relay or coordination server: give relay or coordination, or leave acme out.",
+    );
+  }
+  if (props.sharedIngress !== undefined && (serves || isSplit || address !== "dynamic")) {
+    throw new Error(
+      "ExitNode sharedIngress forwards the tunnel's port alone, to the node's one interface: leave relay, coordination and address out, and egress \"direct\".",
     );
   }
   if (coordination !== undefined && props.loginServer !== undefined) {

@@ -1,4 +1,5 @@
 import { Construct } from "constructs";
+import type { Acme } from "./acme.ts";
 import type { AgentBundle } from "./agent-bundle.ts";
 import { type MachineProps } from "./agent-instance.ts";
 import { CellIdentity } from "./cell-identity.ts";
@@ -27,10 +28,11 @@ export interface RelayNodeProps extends MachineProps {
    */
   readonly address?: Exclude<IngressAddress, "dynamic">;
   /**
-   * Whether tcp/80 is open, where a certificate authority looks for the proof of `region.hostname` (ACME).
-   * @default false
+   * A certificate from a public authority, which looks for its proof at tcp/80: clients then need no pin, and stock Tailscale
+   * clients can use it. Without a host name it is for the address.
+   * @default a certificate of its own
    */
-  readonly acme?: boolean;
+  readonly acme?: Acme;
   /**
    * Whether its key and certificate lie on a volume that outlives the instance: maps pin the certificate.
    * @default true with a bundle
@@ -52,20 +54,15 @@ export class RelayNode extends Construct {
 
   constructor(scope: Construct, id: string, props: RelayNodeProps) {
     super(scope, id);
-    const { region = {}, acme = false } = props;
-    if (acme && region.hostname === undefined) {
-      throw new Error(
-        "RelayNode acme proves a name and region.hostname is missing: give it, or leave acme out.",
-      );
-    }
+    const { region = {}, acme } = props;
     const keeps = props.keepIdentity ?? props.bundle !== undefined;
     const identity = keeps ? new CellIdentity(this, "Identity", { network: props.network }) : undefined;
     const machine = new ServerMachine(this, "Machine", {
       ...props,
       owner: "RelayNode",
-      rules: { relay: true, acme },
+      rules: { relay: true, acme: acme !== undefined },
       identity,
-      told: (address) => ({ relay: relaySettings(region, address) }),
+      told: (address) => ({ relay: relaySettings(region, address, acme) }),
     });
     this.instanceId = machine.instanceId;
     this.publicIp = machine.publicIp;

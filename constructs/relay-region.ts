@@ -1,4 +1,5 @@
 /** The entry of a relay in the map by which clients find it: DERPMap of tailcfg, as Tailscale and headscale take it. */
+import type { Acme } from "./acme.ts";
 import type { AgentBundle } from "./agent-bundle.ts";
 import type { RelaySettings } from "./agent-user-data.ts";
 import { STUN_PORT } from "./tunnel-firewall.ts";
@@ -51,10 +52,13 @@ interface DerpMapNode {
   readonly DERPPort: number;
 }
 
-export function relaySettings(region: RelayRegion, address: string): RelaySettings {
+export function relaySettings(region: RelayRegion, address: string, acme?: Acme): RelaySettings {
+  if (acme !== undefined && region.certName !== undefined) {
+    throw new Error("relay certName pins its own certificate and acme gets another: leave one of them out.");
+  }
   return {
     address,
-    ...given({ hostname: region.hostname, regionName: region.regionName }),
+    ...given({ acme, hostname: region.hostname, regionName: region.regionName }),
     ...numbered(region),
   };
 }

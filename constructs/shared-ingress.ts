@@ -8,91 +8,95 @@ import { Construct } from "constructs";
 import { checkedPort } from "./checked.ts";
 import type { NodePlacement } from "./tunnel-network.ts";
 
-export interface SharedIngressHost {
-  /** A name for it in this construct: letters, digits and hyphens. */
-  readonly name: string;
-  readonly instanceId: string;
-  /** The UDP port of its tunnel: the one behind the shared address too, so each host needs its own. */
-  readonly port: number;
-}
-
 export interface SharedIngressProps {
   readonly network: NodePlacement;
-  readonly hosts: readonly SharedIngressHost[];
   /**
-   * The TCP port that says that a host is well. Its security group must let the load balancer's subnet in: see
-   * `healthCheck` of `TunnelFirewall` and `healthCheckSource` here.
-   * @default 443
+   * The TCP port by which the load balancer asks a host whether it is well; the agent listens there while its node is up.
+   * @default 41640
    */
   readonly healthCheckPort?: number;
 }
 
-/** One public address for several hosts, which peers tell apart by the UDP port. The client's own address is kept. */
+/** A host's place behind the address, before the host is made. */
+export interface SharedPort {
+  /** ADDRESS:PORT, which the host announces to its peers. */
+  readonly endpoint: string;
+  readonly targetGroupArn: string;
+  /** For the host's firewall and its agent. */
+  readonly healthCheck: { readonly port: number; readonly from: string };
+}
+
+/** Beside the tunnel's default port. */
+const DEFAULT_HEALTH_CHECK_PORT = 41640;
+
+/**
+ * One public address for several hosts, which peers tell apart by the UDP port: a network load balancer forwards each host's
+ * own port to it and keeps the client's address. Give it to each `ExitNode` as `sharedIngress`.
+ */
 export class SharedIngress extends Construct {
   readonly publicIp: string;
-  /** ADDRESS:PORT by name: what each host announces as its endpoint, in the order of `hosts`. */
-  readonly endpoints: readonly { readonly name: string; readonly endpoint: string }[];
+  readonly healthCheckPort: number;
   /** The range that health checks come from. */
   readonly healthCheckSource: string;
+  readonly #vpcId: string;
+  readonly #balancer: Lb;
+  readonly #names = new Map<number, string>();
 
   constructor(scope: Construct, id: string, props: SharedIngressProps) {
     super(scope, id);
-    checkHosts(props.hosts);
-    const healthCheckPort = checkedPort(props.healthCheckPort ?? 443, "SharedIngress healthCheckPort");
     const { network } = props;
+    this.healthCheckPort = checkedPort(
+      props.healthCheckPort ?? DEFAULT_HEALTH_CHECK_PORT,
+      "SharedIngress healthCheckPort",
+    );
     const address = new Eip(this, "Address", { domain: "vpc", tags: { Name: this.node.path } });
-    const balancer = new Lb(this, "LoadBalancer", {
+    this.#balancer = new Lb(this, "LoadBalancer", {
       loadBalancerType: "network",
       internal: false,
       subnetMapping: [{ subnetId: network.publicSubnetId, allocationId: address.id }],
       tags: { Name: this.node.path },
       dependsOn: [...(network.internetAccess ?? [])],
     });
-    for (const host of props.hosts) this.#forward(host, balancer, network.vpcId, healthCheckPort);
+    this.#vpcId = network.vpcId;
     this.publicIp = address.publicIp;
-    this.endpoints = props.hosts.map(({ name, port }) => ({ name, endpoint: `${address.publicIp}:${port}` }));
     this.healthCheckSource = new DataAwsSubnet(this, "Subnet", { id: network.publicSubnetId }).cidrBlock;
   }
 
-  #forward(host: SharedIngressHost, balancer: Lb, vpcId: string, healthCheckPort: number): void {
-    const group = new LbTargetGroup(this, `Target-${host.name}`, {
-      vpcId,
-      port: host.port,
+  /** A port of the address for one host. @throws Error where another host has it */
+  forward(name: string, port: number): SharedPort {
+    checkedPort(port, "SharedIngress port");
+    const other = this.#names.get(port);
+    if (other !== undefined) {
+      throw new Error(
+        `SharedIngress port ${port} is asked for by "${name}" and is that of "${other}": behind one address each host needs a port of its own.`,
+      );
+    }
+    this.#names.set(port, name);
+    const group = new LbTargetGroup(this, `Target-${port}`, {
+      vpcId: this.#vpcId,
+      port,
       protocol: "UDP",
       targetType: "instance",
       preserveClientIp: "true",
       // UDP itself has no health to ask for.
-      healthCheck: { protocol: "TCP", port: String(healthCheckPort) },
-      tags: { Name: `${this.node.path}/${host.name}` },
+      healthCheck: { protocol: "TCP", port: String(this.healthCheckPort) },
+      tags: { Name: name },
     });
-    new LbTargetGroupAttachment(this, `Attachment-${host.name}`, {
-      targetGroupArn: group.arn,
-      targetId: host.instanceId,
-      port: host.port,
-    });
-    new LbListener(this, `Listener-${host.name}`, {
-      loadBalancerArn: balancer.arn,
-      port: host.port,
+    new LbListener(this, `Listener-${port}`, {
+      loadBalancerArn: this.#balancer.arn,
+      port,
       protocol: "UDP",
       defaultAction: [{ type: "forward", targetGroupArn: group.arn }],
     });
+    return {
+      endpoint: `${this.publicIp}:${port}`,
+      targetGroupArn: group.arn,
+      healthCheck: { port: this.healthCheckPort, from: this.healthCheckSource },
+    };
   }
-}
 
-function checkHosts(hosts: readonly SharedIngressHost[]): void {
-  if (hosts.length === 0) throw new Error("SharedIngress hosts is empty: give at least one host.");
-  hosts.forEach(({ name, port }, i) => {
-    checkedPort(port, `SharedIngress hosts[${i}].port`);
-    const other = hosts.findIndex((host) => host.port === port);
-    if (other !== i) {
-      throw new Error(
-        `SharedIngress hosts[${i}].port is ${port}, as hosts[${other}]'s: behind one address each host needs a port of its own.`,
-      );
-    }
-    if (!/^[a-zA-Z0-9-]{1,40}$/.test(name) || hosts.findIndex((host) => host.name === name) !== i) {
-      throw new Error(
-        `SharedIngress hosts[${i}].name is "${name}": give letters, digits and hyphens, and each host another.`,
-      );
-    }
-  });
+  /** For a single host; the hosts of an autoscaling group are attached by the group. */
+  attach(port: number, instanceId: string, targetGroupArn: string): void {
+    new LbTargetGroupAttachment(this, `Attachment-${port}`, { targetGroupArn, targetId: instanceId, port });
+  }
 }

@@ -39,7 +39,7 @@ export async function synthesizeStack(
   // One folder per configuration: two labs at once don't take each other's stack.
   const out = join(root, "dist/stacks", Object.keys(config).join("-") || "as-configured");
   mkdirSync(dirname(out), { recursive: true });
-  const app = ["--import", "tsx", join(root, "stacks/main.ts")];
+  const app = [join(root, "bin/synth.mjs")];
   // The lab's instances run the agent from dist/, so the archive that real ones fetch need not be made.
   const agent = { file: join(root, "dist/agent/sallyport.mjs") };
   const env = {

@@ -38,6 +38,16 @@ const relay = z
   })
   .describe("How relays appear in the relay map. Further regions count on from regionId.");
 
+const acme = z
+  .strictObject({
+    termsAgreed: z.literal(true, { error: "give true once you agree to the authority's terms" }),
+    email: z.email({ error: "give an e-mail address" }).optional(),
+    directory: z.url({ protocol: /^https$/, error: "give a directory, https://…" }).optional(),
+  })
+  .describe(
+    "Certificates of a public authority (Let's Encrypt) for servers. Stock Tailscale clients need them.",
+  );
+
 const agent = z
   .union(
     [
@@ -102,6 +112,7 @@ export const fields = z.strictObject({
     .url({ protocol: /^https$/, error: 'give an address such as "https://control.example.com"' })
     .optional(),
   authKeyParameter: text(PARAMETER_RULE, /^(?!.*(tskey-|hskey-|spkey-))\/?[\w.-]+(\/[\w.-]+)*$/).optional(),
+  authKeyRegion: z.enum(REGIONS, { error: "give the region of authKeyParameter" }).optional(),
   authKeySecretArn: text(
     "give the ARN of a secret, never the key itself",
     /^arn:aws[a-z-]*:secretsmanager:/,
@@ -112,6 +123,7 @@ export const fields = z.strictObject({
   ).optional(),
   domain: text("give a suffix such as mesh.example.com", /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/).optional(),
   relay: relay.optional(),
+  acme: acme.optional(),
   selfHealing: yesOrNo().default(false),
   sessionManager: yesOrNo().default(false),
   cidrBlock: text(CIDR_RULE, /^\d+\.\d+\.\d+\.\d+\/\d+$/).optional(),
@@ -157,6 +169,13 @@ function contradictions(config: StackConfig): readonly string[] {
     authKeyParameter !== undefined &&
       authKeySecretArn !== undefined &&
       "authKeySecretArn: there is authKeyParameter already: give one",
+    config.authKeyRegion !== undefined &&
+      authKeyParameter === undefined &&
+      "authKeyRegion: it is for an authKeyParameter: name that too",
+    config.acme !== undefined &&
+      loginServer !== undefined &&
+      config.stacks.every((stack) => stack === "exit-node-stack") &&
+      "acme: no server is made here that could use it: leave it or loginServer out",
     placed !== undefined &&
       config.cidrBlock !== undefined &&
       "cidrBlock: it is for a network that is made: leave out network, or this",
@@ -182,8 +201,7 @@ function contradictions(config: StackConfig): readonly string[] {
       'loginServer: agent is "image": name the server to join',
     config.selfHealing &&
       egress === "direct" &&
-      loginServer === undefined &&
-      "selfHealing: a node that is its network's server keeps its address on an interface of its own: set egress to nat-gateway",
+      "selfHealing: a replaced instance would have another address, which no output tells; one that stays is on an interface of its own: set egress to nat-gateway or existing-nat",
   ];
   return found.filter((line) => line !== false);
 }

@@ -2,13 +2,13 @@ import { TerraformStack } from "cdktf";
 import type { Construct } from "constructs";
 import { CoordinationNode } from "../constructs/coordination-node.ts";
 import { given } from "../constructs/given.ts";
-import { derpMap } from "../constructs/relay-region.ts";
 import {
+  acmeFor,
   bundleFor,
-  joinCommand,
   joinParameter,
   networkFor,
   output,
+  outputs,
   prepare,
   relayRegionFor,
   type StackProps,
@@ -30,29 +30,27 @@ export class CoordinationStack extends TerraformStack {
       network: networkFor(this, props),
       bundle,
       relay: relayRegionFor(props),
+      ...acmeFor(props),
       joinParameterName: join.name,
       architecture: props.architecture,
       sessionManager: props.sessionManager,
       ...given({
+        hostname: props.relay?.hostname,
         domain: props.domain,
         instanceType: props.instanceType,
         machineImageId: props.machineImageId,
       }),
     });
-    output(this, "ingressPublicIp", "The public IPv4 address of the server", node.publicIp);
+    outputs(this, {
+      what: "the server",
+      ingressPublicIp: node.publicIp,
+      egressPublicIps: [node.publicIp],
+      tunnelPort: undefined,
+      relay: node.derpMapRegion,
+    });
     output(this, "loginServer", "What exit nodes take as loginServer", node.url);
-    output(this, "authKeyParameter", "What exit nodes of this region take as authKeyParameter", join.name);
-    output(
-      this,
-      "derpMap",
-      "The relay map of its network",
-      node.derpMapRegion === undefined ? undefined : JSON.stringify(derpMap([node.derpMapRegion])),
-    );
-    output(
-      this,
-      "join",
-      "Run it where the device is to join",
-      joinCommand(props.region, join.name, node.url),
-    );
+    output(this, "authKeyParameter", "What exit nodes take as authKeyParameter", join.name);
+    output(this, "authKeyRegion", "What exit nodes of other regions take as authKeyRegion", props.region);
+    output(this, "join", "Run it where the device is to join", join.command(props.region, node.url));
   }
 }

@@ -2,14 +2,14 @@ import { TerraformStack } from "cdktf";
 import type { Construct } from "constructs";
 import { ExitNode } from "../constructs/exit-node.ts";
 import { given } from "../constructs/given.ts";
-import { derpMap } from "../constructs/relay-region.ts";
 import {
+  acmeFor,
   authKeyFor,
   bundleFor,
-  joinCommand,
   joinParameter,
   networkFor,
   output,
+  outputs,
   prepare,
   relayRegionFor,
   type StackProps,
@@ -47,21 +47,19 @@ export class ExitNodeStack extends TerraformStack {
       ...(join === undefined
         ? {}
         : {
+            ...acmeFor(props),
             relay: relayRegionFor(props),
             coordination: { joinParameterName: join.name, ...given({ domain: props.domain }) },
           }),
     });
-    output(this, "ingressPublicIp", "The public IPv4 address that peers reach the tunnel on", node.publicIp);
-    output(this, "egressPublicIps", "The addresses that exit traffic leaves by", node.egressPublicIps);
-    output(this, "tunnelPort", "Its UDP port", node.port);
-    output(this, "healthTagFilter", "For aws ec2 describe-instances --filters", node.healthTagFilter);
-    if (node.derpMapRegion === undefined || join === undefined) return;
-    output(this, "derpMap", "The relay map of its network", JSON.stringify(derpMap([node.derpMapRegion])));
-    output(
-      this,
-      "join",
-      "Run it where the device is to join",
-      joinCommand(region, join.name, `https://${node.publicIp ?? ""}`),
-    );
+    outputs(this, {
+      what: "the tunnel",
+      ingressPublicIp: node.publicIp,
+      egressPublicIps: node.egressPublicIps,
+      tunnelPort: node.port,
+      relay: node.derpMapRegion,
+    });
+    if (join === undefined || node.loginServer === undefined) return;
+    output(this, "join", "Run it where the device is to join", join.command(region, node.loginServer));
   }
 }

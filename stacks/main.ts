@@ -20,7 +20,7 @@ const CLASSES = {
 } satisfies Record<StackName, unknown>;
 
 try {
-  const app = new App();
+  const app = new App({ stackTraces: false });
   addStacks(app, withAgent(readConfig(app)));
   app.synth();
 } catch (error) {

@@ -1,14 +1,17 @@
 /** What the stacks have in common: provider, backend, network, agent, outputs. */
 import { AwsProvider } from "@cdktf/provider-aws/lib/provider/index.js";
-import { SsmParameter } from "@cdktf/provider-aws/lib/ssm-parameter/index.js";
 import { LocalBackend, S3Backend, TerraformOutput, type TerraformStack } from "cdktf";
 import type { Construct } from "constructs";
+import type { Acme } from "../constructs/acme.ts";
 import { AgentBundle } from "../constructs/agent-bundle.ts";
 import { AuthKey } from "../constructs/auth-key.ts";
 import { ALL_CHECKS } from "../constructs/checks/all.ts";
 import { TUNNEL_PORT_OPEN } from "../constructs/checks/tunnel-port-open.ts";
 import { addChecks } from "../constructs/checks/check.ts";
 import { given } from "../constructs/given.ts";
+import { HEALTH_TAG_FILTER } from "../constructs/health-tags.ts";
+import { JoinParameter } from "../constructs/join-parameter.ts";
+import { derpMap, type DerpMapRegion } from "../constructs/relay-region.ts";
 import { type NodePlacement, TunnelNetwork } from "../constructs/tunnel-network.ts";
 import type { StackConfig } from "./config.ts";
 
@@ -52,35 +55,53 @@ export function bundleFor(scope: Construct, { agent, architecture }: StackProps)
 }
 
 export function authKeyFor(scope: Construct, props: StackProps): AuthKey | undefined {
-  const { authKeyParameter: parameterName, authKeySecretArn: secretArn } = props;
+  const { authKeyParameter: parameterName, authKeyRegion: region, authKeySecretArn: secretArn } = props;
   if (parameterName === undefined && secretArn === undefined) return undefined;
-  return new AuthKey(scope, "auth-key", given({ parameterName, secretArn }));
+  return new AuthKey(scope, "auth-key", given({ parameterName, region, secretArn }));
 }
 
-/**
- * The parameter for the join token. Terraform owns it, so that destroy removes it, and never knows its value: it writes a
- * word of its own, once, and the node overwrites that.
- */
-export function joinParameter(scope: Construct, stackId: string): { readonly name: string } {
-  const name = `/sallyport/${stackId}/join`;
-  new SsmParameter(scope, "join-token", {
-    name,
-    type: "SecureString",
-    description: "Sallyport: joins a device to the network of this stack",
-    valueWo: "pending",
-    valueWoVersion: 1,
-  });
-  return { name };
+export function joinParameter(scope: Construct, stackId: string): JoinParameter {
+  return new JoinParameter(scope, "join-token", { name: `/sallyport/${stackId}/join` });
 }
 
-/** The line that a person runs on a device. */
-export function joinCommand(region: string, parameterName: string, loginServer: string): string {
-  const read = `aws ssm get-parameter --region ${region} --name ${parameterName} --with-decryption --query Parameter.Value --output text`;
-  return `${read} | sallyport up --login-server ${loginServer} --auth-key -`;
+/** What every stack tells, under the same names. */
+export interface StackOutputs {
+  /** Of what kind of machine, for the descriptions. */
+  readonly what: string;
+  readonly ingressPublicIp: string | undefined;
+  readonly egressPublicIps: readonly string[];
+  /** Undefined where there is no tunnel. */
+  readonly tunnelPort: number | undefined;
+  /** Undefined where its relays are another's. */
+  readonly relay: DerpMapRegion | undefined;
+}
+
+export function outputs(stack: TerraformStack, { what, relay, ...told }: StackOutputs): void {
+  output(
+    stack,
+    "ingressPublicIp",
+    `The public IPv4 address by which ${what} is reached`,
+    told.ingressPublicIp,
+  );
+  output(
+    stack,
+    "egressPublicIps",
+    "The public addresses that its traffic to the internet bears",
+    told.egressPublicIps,
+  );
+  output(stack, "tunnelPort", "The UDP port of its tunnel", told.tunnelPort ?? "none");
+  const map = derpMap(relay === undefined ? [] : [relay]);
+  output(stack, "derpMap", "A relay map with its own relay", JSON.stringify(map));
+  output(stack, "healthTagFilter", "For aws ec2 describe-instances --filters", HEALTH_TAG_FILTER);
 }
 
 export function output(stack: TerraformStack, name: string, description: string, value: unknown): void {
   if (value !== undefined) new TerraformOutput(stack, name, { value, description });
+}
+
+/** Without the fields that were not given. */
+export function acmeFor({ acme }: StackProps): { readonly acme?: Acme } {
+  return acme === undefined ? {} : { acme: given(acme) as Acme };
 }
 
 /** Relays of one network need numbers and names of their own. */

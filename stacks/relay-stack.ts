@@ -1,9 +1,16 @@
 import { TerraformStack } from "cdktf";
 import type { Construct } from "constructs";
 import { given } from "../constructs/given.ts";
-import { derpMap } from "../constructs/relay-region.ts";
 import { RelayNode } from "../constructs/relay-node.ts";
-import { bundleFor, networkFor, output, prepare, relayRegionFor, type StackProps } from "./parts.ts";
+import {
+  acmeFor,
+  bundleFor,
+  networkFor,
+  outputs,
+  prepare,
+  relayRegionFor,
+  type StackProps,
+} from "./parts.ts";
 
 /** One relay in one region, for whatever network puts its entry into its relay map. */
 export class RelayStack extends TerraformStack {
@@ -12,6 +19,7 @@ export class RelayStack extends TerraformStack {
     prepare(this, id, props);
     const node = new RelayNode(this, "relay", {
       network: networkFor(this, props),
+      ...acmeFor(props),
       region: relayRegionFor(props),
       architecture: props.architecture,
       sessionManager: props.sessionManager,
@@ -21,8 +29,12 @@ export class RelayStack extends TerraformStack {
         bundle: bundleFor(this, props),
       }),
     });
-    output(this, "ingressPublicIp", "The public IPv4 address of the relay", node.publicIp);
-    output(this, "derpMap", "A relay map with this relay", JSON.stringify(derpMap([node.derpMapRegion])));
-    output(this, "healthTagFilter", "For aws ec2 describe-instances --filters", node.healthTagFilter);
+    outputs(this, {
+      what: "the relay",
+      ingressPublicIp: node.publicIp,
+      egressPublicIps: [node.publicIp],
+      tunnelPort: undefined,
+      relay: node.derpMapRegion,
+    });
   }
 }

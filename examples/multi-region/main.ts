@@ -1,28 +1,34 @@
 /**
- * Exit nodes in three regions, relays in two, and one map of all: a coordination server in the first region, which the exit
- * nodes of the others join with a key that you store in their regions.
+ * Exit nodes in three regions, relays in two, and one map of all: a coordination server in the first region, whose join token
+ * the exit nodes of all regions read from its parameter. One deploy, and no secret in any state.
  */
 import { AwsProvider } from "@cdktf/provider-aws/lib/provider/index.js";
 import { App, TerraformOutput, TerraformStack } from "cdktf";
+import type { Acme } from "../../constructs/acme.ts";
 import { AgentBundle } from "../../constructs/agent-bundle.ts";
 import { AuthKey } from "../../constructs/auth-key.ts";
 import { CoordinationNode } from "../../constructs/coordination-node.ts";
 import { ExitNode } from "../../constructs/exit-node.ts";
+import { JoinParameter } from "../../constructs/join-parameter.ts";
 import { RelayNode } from "../../constructs/relay-node.ts";
 import { derpMap } from "../../constructs/relay-region.ts";
 import { TunnelNetwork } from "../../constructs/tunnel-network.ts";
 
+const HOME = "eu-central-1";
 const RELAYS = [
-  { region: "eu-central-1", regionId: 900, regionCode: "fra", regionName: "Frankfurt" },
+  { region: HOME, regionId: 900, regionCode: "fra", regionName: "Frankfurt" },
   { region: "us-east-1", regionId: 901, regionCode: "iad", regionName: "Virginia" },
 ];
 const EXIT_NODES = [
-  { region: "eu-central-1", hostname: "exit-frankfurt" },
+  { region: HOME, hostname: "exit-frankfurt" },
   { region: "us-east-1", hostname: "exit-virginia" },
   { region: "ap-southeast-1", hostname: "exit-singapore" },
 ];
-/** Holds what devices join with; in every region, see README. */
-const JOIN_PARAMETER = "/sallyport/multi-region/join";
+/**
+ * Certificates for the servers' addresses, by Let's Encrypt, so that the map can be written before the relays exist: own
+ * certificates would be known, and pinned in it, only after their first start.
+ */
+const ACME: Acme = { termsAgreed: true };
 
 const app = new App();
 
@@ -35,18 +41,21 @@ function stackIn(region: string, id: string) {
 
 const relays = RELAYS.map(({ region, ...entry }) => {
   const { stack, network, bundle } = stackIn(region, `relay-${entry.regionCode}`);
-  return new RelayNode(stack, "relay", { network, bundle, region: entry }).derpMapRegion;
+  return new RelayNode(stack, "relay", { network, bundle, region: entry, acme: ACME }).derpMapRegion;
 });
 
-const { stack: home, network: homeNetwork, bundle: homeBundle } = stackIn("eu-central-1", "coordination");
+const { stack: home, network: homeNetwork, bundle: homeBundle } = stackIn(HOME, "coordination");
+const join = new JoinParameter(home, "join-token", { name: "/sallyport/multi-region/join" });
 const coordination = new CoordinationNode(home, "coordination", {
   network: homeNetwork,
   bundle: homeBundle,
   relays,
+  acme: ACME,
   domain: "mesh.example",
+  joinParameterName: join.name,
 });
-new TerraformOutput(home, "loginServer", { value: coordination.url });
 new TerraformOutput(home, "derpMap", { value: JSON.stringify(derpMap(relays)) });
+new TerraformOutput(home, "join", { value: join.command(HOME, coordination.url) });
 
 for (const { region, hostname } of EXIT_NODES) {
   const { stack, network, bundle } = stackIn(region, hostname);
@@ -56,7 +65,7 @@ for (const { region, hostname } of EXIT_NODES) {
     hostname,
     address: "elastic",
     loginServer: coordination.url,
-    authKey: new AuthKey(stack, "auth-key", { parameterName: JOIN_PARAMETER }),
+    authKey: new AuthKey(stack, "auth-key", { parameterName: join.name, region: HOME }),
   });
   new TerraformOutput(stack, "address", { value: `${exitNode.publicIp}:${exitNode.port}` });
 }

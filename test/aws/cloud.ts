@@ -18,7 +18,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { findProviderMirror } from "../stacks/provider-mirror.ts";
 
 const root = join(__dirname, "../..");
-const tsx = join(root, "node_modules/tsx/dist/loader.mjs");
+const synth = join(root, "bin/synth.mjs");
 const SERVICES = ["ec2", "s3", "ssm", "iam", "sts", "autoscaling", "elbv2", "secretsmanager"];
 const TERRAFORM_TIMEOUT_MS = 1_500_000;
 
@@ -77,10 +77,10 @@ export class Cloud {
       join(this.folder, "cdktf.json"),
       '{"language":"typescript","app":"true","projectId":"test"}',
     );
-    const { status, stderr } = spawnSync(process.execPath, ["--import", tsx, join(root, main)], {
+    const { status, stderr } = spawnSync(process.execPath, [synth, join(root, main)], {
       cwd: this.folder,
       encoding: "utf8",
-      env: { ...process.env, CDKTF_OUTDIR: out },
+      env: { ...process.env, SALLYPORT_AGENT_BUNDLE: __filename, CDKTF_OUTDIR: out },
     });
     if (status !== 0) throw new Error(stderr);
     for (const id of this.stacks) {

@@ -54,11 +54,14 @@ test("the agent looks for its configuration there, and knows every key in it", (
     relay: {
       ...{ address: "198.51.100.7", hostname: "relay.example.com" },
       ...{ regionId: 900, regionCode: "fra", regionName: "Frankfurt" },
+      acme: { termsAgreed: true, email: "admin@example.com", directory: "https://ca.example/dir" },
     },
     coordination: {
       ...{ hostname: "198.51.100.7", domain: "mesh.example", joinParameterName: "/a/join" },
       derpMap: "{}",
     },
+    endpoint: "198.51.100.9:41642",
+    healthCheckPort: 41640,
     identityVolumeId: "vol-1",
     cell: { autoScalingGroup: "g", launchHook: "l", terminateHook: "t" },
   };
@@ -66,7 +69,8 @@ test("the agent looks for its configuration there, and knows every key in it", (
   expect(agentConfigSchema.safeParse(config)).toMatchObject({ success: true });
   expect(config).toMatchObject({
     port: 41642,
-    relay: { coordination: true },
+    endpoints: ["198.51.100.9:41642"],
+    relay: { coordination: true, acme: true, acmeTermsAgreed: true },
     control: { domain: "mesh.example" },
   });
 });

@@ -103,9 +103,45 @@ test.each<[string, (stack: TerraformStack) => unknown, RegExp]>([
     /port is 3478, where the relay answers STUN/,
   ],
   [
-    "ACME without a name",
-    (stack) => new RelayNode(stack, "r", { network: existing, acme: true }),
-    /acme proves a name and region.hostname is missing/,
+    "ACME without agreed terms",
+    (stack) =>
+      new RelayNode(stack, "r", { network: existing, acme: { termsAgreed: false as unknown as true } }),
+    /acme termsAgreed is not true: read the authority's terms/,
+  ],
+  [
+    "ACME beside a pinned certificate",
+    (stack) => {
+      const region = { certName: `sha256-raw:${"0".repeat(64)}` };
+      return new RelayNode(stack, "r", { network: existing, region, acme: { termsAgreed: true } });
+    },
+    /certName pins its own certificate and acme gets another/,
+  ],
+  [
+    "ACME without a server",
+    (stack) => new ExitNode(stack, "n", { network: existing, acme: { termsAgreed: true } }),
+    /acme is for a relay or coordination server/,
+  ],
+  [
+    "ACME for two names on one port",
+    (stack) =>
+      new CoordinationNode(stack, "c", {
+        ...{ network: existing, bundle: bundle(stack), hostname: "control.example.com" },
+        ...{ relay: { hostname: "relay.example.com" }, acme: { termsAgreed: true } },
+      }),
+    /one certificate for one name: give both the same/,
+  ],
+  [
+    "a shared address and one of one's own",
+    (stack) => {
+      const sharedIngress = new SharedIngress(stack, "s", { network: existing });
+      return new ExitNode(stack, "n", { network: existing, address: "elastic", sharedIngress });
+    },
+    /sharedIngress forwards the tunnel's port alone/,
+  ],
+  [
+    "a parameter's region that is none",
+    (stack) => new AuthKey(stack, "k", { parameterName: "/k", region: "mars" }),
+    /AuthKey region is "mars"/,
   ],
   [
     "a region number out of range",
@@ -124,21 +160,17 @@ test.each<[string, (stack: TerraformStack) => unknown, RegExp]>([
   ],
   [
     "a port twice behind one address",
-    (stack) =>
-      new SharedIngress(stack, "s", {
-        network: existing,
-        hosts: [
-          { name: "a", instanceId: "i-1", port: 41641 },
-          { name: "b", instanceId: "i-2", port: 41641 },
-        ],
-      }),
-    /hosts\[1\]\.port is 41641, as hosts\[0\]'s: behind one address each host needs a port of its own/,
+    (stack) => {
+      const sharedIngress = new SharedIngress(stack, "s", { network: existing });
+      new ExitNode(stack, "a", { network: existing, sharedIngress });
+      return new ExitNode(stack, "b", { network: existing, sharedIngress });
+    },
+    /port 41641 is asked for by "test\/b" and is that of "test\/a": behind one address each host needs a port of its own/,
   ],
   [
     "a port out of range behind one address",
-    (stack) =>
-      new SharedIngress(stack, "s", { network: existing, hosts: [{ name: "a", instanceId: "i", port: 0 }] }),
-    /hosts\[0\]\.port is 0/,
+    (stack) => new SharedIngress(stack, "s", { network: existing, healthCheckPort: 0 }),
+    /healthCheckPort is 0/,
   ],
   [
     "a private subnet without a range",

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Synthesized } from "../constructs/synthesized.ts";
 
 const root = join(__dirname, "../..");
-const tsx = join(root, "node_modules/tsx/dist/cli.mjs");
+const synth = join(root, "bin/synth.mjs");
 
 export interface Run {
   readonly status: number | null;
@@ -26,11 +26,12 @@ const agent = { file: __filename };
 /** Runs the app as cdktf does, in `folder`, and reads what it wrote. */
 export function runApp(main: string, folder: string, options: AppOptions = {}): Run {
   if (options.config !== undefined) writeFileSync(join(folder, "sallyport.config.json"), options.config);
-  const { status, stderr } = spawnSync(process.execPath, [tsx, join(root, main)], {
+  const { status, stderr } = spawnSync(process.execPath, [synth, join(root, main)], {
     cwd: folder,
     encoding: "utf8",
     env: {
       PATH: process.env["PATH"] ?? "",
+      SALLYPORT_AGENT_BUNDLE: __filename,
       CDKTF_OUTDIR: join(folder, "cdktf.out"),
       CDKTF_CONTEXT_JSON: JSON.stringify({ sallyport: { agent, ...options.context } }),
       ...options.env,

@@ -37,6 +37,15 @@ export const APPS: readonly AppCase[] = [
     main: "stacks/main.ts",
     config: { stacks: ["relay-stack", "coordination-stack"] },
   },
+  {
+    what: "a server of each kind with a certificate of a public authority",
+    main: "stacks/main.ts",
+    config: {
+      stacks: ["exit-node-stack", "relay-stack", "coordination-stack"],
+      acme: { termsAgreed: true, email: "admin@example.com" },
+    },
+  },
+  { what: "two nodes behind one address", main: "test/stacks/fixtures/shared-ingress.ts" },
   ...["one-exit-node", "multi-region", "inside-your-stack", "own-relay", "tailscale-network"].map((name) => ({
     what: `the example ${name}`,
     main: `examples/${name}/main.ts`,

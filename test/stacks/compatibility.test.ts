@@ -1,15 +1,8 @@
 import { spawnSync } from "node:child_process";
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { build } from "esbuild";
 import { requires } from "../skip.ts";
 import { APPS } from "./apps.ts";
 
@@ -18,7 +11,10 @@ const FORK = "cdktn@0.24.0";
 
 const root = join(__dirname, "../..");
 const folder = mkdtempSync(join(tmpdir(), "sallyport-fork-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const bundles = join(folder, "bundles");
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+});
 
 const packed = spawnSync("npm", ["pack", FORK, "--silent", "--pack-destination", folder], {
   encoding: "utf8",
@@ -29,59 +25,63 @@ const withFork = requires(
   `npm can not fetch ${FORK}: is the registry reachable?`,
 );
 
-/** This repository, but with the fork in cdktf's place: for the constructs and for the provider's bindings. */
-function repositoryWithFork(): string {
-  const repository = join(folder, "repository");
-  const modules = join(repository, "node_modules");
-  mkdirSync(modules, { recursive: true });
-  for (const name of readdirSync(join(root, "node_modules"))) {
-    if (name !== "cdktf") symlinkSync(join(root, "node_modules", name), join(modules, name));
-  }
+/** The fork's folder: what npm would put in cdktf's place, for us and for the provider's bindings. */
+function unpackFork(): string {
   const [archive = ""] = readdirSync(folder).filter((name) => name.endsWith(".tgz"));
-  spawnSync("tar", ["-xzf", join(folder, archive), "-C", modules]);
-  spawnSync("mv", [join(modules, "package"), join(modules, "cdktf")]);
-  for (const name of ["constructs", "stacks", "bin", "dist", "examples", "package.json"]) {
-    symlinkSync(join(root, name), join(repository, name));
-  }
-  return repository;
+  spawnSync("tar", ["-xzf", join(folder, archive), "-C", folder]);
+  return join(folder, "package");
 }
 
-function synthesize(repository: string, main: string, config: object, flags: string): Map<string, unknown> {
+/** The app as one file with everything in it. */
+async function bundle(main: string, name: string, alias: Record<string, string>): Promise<string> {
+  const outfile = join(bundles, `${name}.mjs`);
+  const banner = `import { createRequire as __require_ } from "node:module";
+const require = __require_(${JSON.stringify(`${root}/dist/app.mjs`)}), __dirname = ${JSON.stringify(bundles)};`;
+  await build({
+    ...{ entryPoints: [join(root, main)], outfile, bundle: true, platform: "node", format: "esm", alias },
+    ...{ banner: { js: banner }, nodePaths: [join(root, "node_modules")], logLevel: "error" },
+    define: { "import.meta.url": JSON.stringify(`file://${root}/dist/app.mjs`) },
+  });
+  return outfile;
+}
+
+function synthesize(app: string, config: object): Map<string, unknown> {
   const work = mkdtempSync(join(folder, "work-"));
-  const out = join(folder, "out");
-  writeFileSync(
-    join(work, "sallyport.config.json"),
-    JSON.stringify({ agent: { file: __filename }, ...config }),
-  );
-  symlinkSync(join(repository, "node_modules"), join(work, "node_modules"));
-  const { status, stderr } = spawnSync(process.execPath, ["--import", "tsx", join(repository, main)], {
+  const agent = { file: __filename };
+  writeFileSync(join(work, "sallyport.config.json"), JSON.stringify({ agent, ...config }));
+  const { status, stderr } = spawnSync(process.execPath, [app], {
     cwd: work,
     encoding: "utf8",
-    env: { PATH: process.env["PATH"] ?? "", NODE_OPTIONS: flags, CDKTF_OUTDIR: out },
+    env: {
+      PATH: process.env["PATH"] ?? "",
+      CDKTF_OUTDIR: join(work, "out"),
+      SALLYPORT_AGENT_BUNDLE: __filename,
+    },
   });
   if (status !== 0) throw new Error(stderr);
   const stacks = new Map<string, unknown>();
-  for (const id of readdirSync(join(out, "stacks"))) {
-    const json = JSON.parse(
-      readFileSync(join(out, "stacks", id, "cdk.tf.json"), "utf8")
-        .replaceAll(work, "WORK")
-        .replaceAll(join(repository, "dist"), "DIST"),
-    ) as { "//": { metadata: { version: string } } };
+  for (const id of readdirSync(join(work, "out/stacks"))) {
+    const text = readFileSync(join(work, "out/stacks", id, "cdk.tf.json"), "utf8").replaceAll(work, "WORK");
+    const json = JSON.parse(text) as { "//": { metadata: { version: string } } };
     json["//"].metadata.version = "any";
     stacks.set(id, json);
   }
-  rmSync(out, { recursive: true });
   return stacks;
 }
 
 withFork(
   "the fork synthesizes the same stacks and examples, but for its own version",
-  () => {
-    const repository = repositoryWithFork();
-    for (const { what, main, config = {} } of APPS) {
-      const ours = synthesize(root, main, config, "");
-      const theirs = synthesize(repository, main, config, "--preserve-symlinks --preserve-symlinks-main");
-      expect({ what, stacks: [...theirs] }).toEqual({ what, stacks: [...ours] });
+  async () => {
+    const fork = unpackFork();
+    for (const [i, main] of [...new Set(APPS.map((app) => app.main))].entries()) {
+      const ours = await bundle(main, `ours-${i}`, {});
+      const theirs = await bundle(main, `theirs-${i}`, { cdktf: fork });
+      expect(readFileSync(theirs, "utf8")).toContain("cdktn");
+      for (const { what, config = {} } of APPS.filter((app) => app.main === main)) {
+        const [expected, stacks] = [synthesize(ours, config), synthesize(theirs, config)];
+        expect({ what, stacks: [...stacks] }).toEqual({ what, stacks: [...expected] });
+        expect(expected.size).toBeGreaterThan(0);
+      }
     }
   },
   300_000,

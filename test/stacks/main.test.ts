@@ -22,6 +22,22 @@ test("with nothing configured there is one stack, exit-node-stack, with its outp
   expect(stack?.output("ingressPublicIp")).toMatch(/^\$\{aws_eip\..+\.public_ip\}$/);
 }, 30_000);
 
+test("every stack tells the same five outputs, and how to join where it is a network's server", () => {
+  const { status, stacks } = synth({
+    config: JSON.stringify({ stacks: ["exit-node-stack", "relay-stack", "coordination-stack"] }),
+  });
+  expect(status).toBe(0);
+  for (const [id, stack] of Object.entries(stacks)) {
+    for (const name of ["ingressPublicIp", "egressPublicIps", "tunnelPort", "derpMap", "healthTagFilter"]) {
+      expect({ id, name, value: stack.output(name) }).not.toMatchObject({ value: undefined });
+    }
+  }
+  expect(stacks["relay-stack"]?.output("tunnelPort")).toBe("none");
+  expect(stacks["coordination-stack"]?.output("join")).toMatch(
+    /^aws ssm get-parameter .* \| sallyport up --login-server https:\/\/\$\{aws_eip\..+\} --auth-key -$/,
+  );
+}, 30_000);
+
 test("every further region is a stack of its own, with a provider in that region", () => {
   const { stacks } = synth({ config: '{ "regions": ["eu-west-1", "ap-south-1"] }' });
   expect(Object.keys(stacks).sort()).toEqual(["exit-node-stack", "exit-node-stack-ap-south-1"]);

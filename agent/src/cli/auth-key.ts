@@ -1,6 +1,6 @@
 /** Where an auth key comes from: never the command line itself, which every user of the machine may read. */
 import { fromUtf8 } from "../base/bytes.ts";
-import { UsageError } from "../base/errors.ts";
+import { OperationError, UsageError } from "../base/errors.ts";
 import { readParameter, readSecret } from "../io/aws-secrets.ts";
 import type { SecretSource } from "../io/config.ts";
 import { readStateFile } from "../io/state-store.ts";
@@ -24,8 +24,17 @@ export async function readJoinKey(
   return authKey === undefined ? { authKey: text, certPin: undefined } : { authKey, certPin };
 }
 
+/** What Terraform writes into the parameter that a node then overwrites (constructs/join-parameter.ts). */
+const NOT_YET = "pending";
+
 async function readAuthKey(source: SecretSource, stdio: Pick<Stdio, "stdin">): Promise<string> {
   const key = (await textOf(source, stdio)).trim();
+  if (key === NOT_YET) {
+    throw new OperationError(
+      "no-join-token-yet",
+      `${nameOf(source)} holds no join token yet: its node writes it some minutes after it was deployed, so try again then`,
+    );
+  }
   if (!/^[\x21-\x7e]+$/.test(key)) {
     throw new UsageError(
       "bad-auth-key",

@@ -1,4 +1,5 @@
 /** What a command may touch: it gets all of it from `main`, so that a test can stand in for the terminal. */
+import type { IpPort } from "../base/address.ts";
 import type { Calendar } from "../base/time.ts";
 import type { LogLevel } from "../io/logger.ts";
 import type { AcmeSettings } from "../io/acme-certificate.ts";
@@ -59,6 +60,8 @@ export interface DaemonSettings extends Partial<ForwardingChoices> {
   readonly hostname: string | undefined;
   readonly advertiseExitNode: boolean | undefined;
   readonly healthTags: "auto" | "on" | "off";
+  readonly endpoints: readonly IpPort[] | undefined;
+  readonly healthCheckPort: number | undefined;
 }
 
 export interface WireGuardSettings {

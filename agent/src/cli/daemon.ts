@@ -18,6 +18,8 @@ export function daemonCommand(context: CommandContext): Command {
     .option("--login-server <url>", "coordination server; with an auth key the tunnel comes up at once")
     .option("--auth-key <source>", "read the auth key from - (standard input), file:PATH or ssm:NAME")
     .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>")
+    .option("--endpoint <address:port...>", "where peers reach it from outside, beside what it finds itself")
+    .option("--health-check-port <port>", "TCP port that is open while the node is up, for a load balancer")
     .option("--hostname <name>", "this node's name in the network")
     .option("--advertise-exit-node", "offer to carry the traffic of others")
     .option("--no-advertise-exit-node", "take the offer back")
@@ -51,7 +53,8 @@ const DEFAULT_PORT = 41_641;
 const DEFAULT_TUN = "sallyport0";
 
 async function readDaemonSettings(flags: FlagValues, context: CommandContext): Promise<DaemonSettings> {
-  const { authKey, ...values } = await settingsOf(daemonSettings, flags, context, "daemon");
+  const all = { ...flags, endpoints: flags["endpoint"] };
+  const { authKey, ...values } = await settingsOf(daemonSettings, all, context, "daemon");
   const key = await readJoinKey(authKey, context.stdio);
   return {
     ...values,

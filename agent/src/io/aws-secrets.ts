@@ -2,12 +2,13 @@
 import { OperationError } from "../base/errors.ts";
 import { askAws, prepareSdk } from "./aws-client.ts";
 
-/** @throws OperationError */
+/** @param name or an ARN, whose region is asked then. @throws OperationError */
 export async function readParameter(name: string): Promise<string> {
   const { GetParameterCommand, SSMClient } = await ssm();
+  const [, elsewhere] = /^arn:[^:]+:ssm:([^:]+):/.exec(name) ?? [];
   const { Parameter: parameter } = await askAws(
     `the parameter ${name}`,
-    (config) => new SSMClient(config),
+    (config) => new SSMClient(elsewhere === undefined ? config : { ...config, region: elsewhere }),
     (client) => client.send(new GetParameterCommand({ Name: name, WithDecryption: true })),
   );
   return checkedText(parameter?.Value, `the parameter ${name}`);

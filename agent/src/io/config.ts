@@ -1,6 +1,6 @@
 /** The settings of the roles, and the file /etc/sallyport/agent.json that may hold them. */
 import * as z from "zod";
-import { Ip } from "../base/address.ts";
+import { Ip, IpPort } from "../base/address.ts";
 import { OperationError, UsageError } from "../base/errors.ts";
 import { type EgressMode, egressModes, type Ipv6Exit, ipv6Exits } from "../core/exit/facts.ts";
 import { logLevels } from "./logger.ts";
@@ -22,7 +22,7 @@ export interface Listen {
 export type SecretSource =
   | { readonly kind: "stdin" }
   | { readonly kind: "file"; readonly path: string }
-  /** The name of a parameter of AWS Systems Manager. */
+  /** The name of a parameter of AWS Systems Manager, or the ARN of one in another region. */
   | { readonly kind: "ssm"; readonly name: string }
   /** The ARN of a secret of AWS Secrets Manager. */
   | { readonly kind: "secretsmanager"; readonly arn: string }
@@ -32,6 +32,8 @@ export type SecretSource =
 const MAX_MTU = 65_475;
 
 const INTERFACE_REMEDY = "an interface by its name, MAC address or id in the cloud (eni-…)";
+/** More are more pings to each peer. */
+const MAX_ENDPOINTS = 8;
 const CERT_REMEDY = "a file with the certificate chain (PEM)";
 const KEY_REMEDY = "a file with the certificate's private key (PEM)";
 
@@ -82,6 +84,8 @@ export const daemonSettings = {
   },
   loginServer: loginServer(),
   authKey: authKey(),
+  endpoints: endpoints(),
+  healthCheckPort: port("--health-check-port", "SALLYPORT_HEALTH_CHECK_PORT"),
   certPin: {
     flag: "--cert-pin",
     variable: "SALLYPORT_CERT_PIN",
@@ -316,6 +320,23 @@ function port(flag: string, variable: string): Setting<number> {
   return { flag, variable, schema: wholeNumber(1, 65_535), remedy: "a port from 1 to 65535" };
 }
 
+/** A list in the file, or a text with commas. */
+function endpoints(): Setting<readonly IpPort[]> {
+  const one = z.string().transform((text, context): IpPort => {
+    const parsed = IpPort.tryParse(text.trim());
+    if (parsed !== undefined && parsed.port !== 0) return parsed;
+    context.addIssue({ code: "custom", message: "no endpoint" });
+    return z.NEVER;
+  });
+  const list = z.string().transform((text) => text.split(","));
+  return {
+    flag: "--endpoint",
+    variable: "SALLYPORT_ENDPOINTS",
+    schema: z.union([z.array(z.string()), list]).pipe(z.array(one).min(1).max(MAX_ENDPOINTS)),
+    remedy: "ADDRESS:PORT, by which peers reach this node from outside",
+  };
+}
+
 function wholeNumber(min: number, max: number): z.ZodType<number> {
   const digits = z
     .string()
@@ -365,7 +386,9 @@ function loginServer(): Setting<string> {
 function authKey(): Setting<SecretSource> {
   const elsewhere = z
     .string()
-    .regex(/^(-|file:.+|ssm:\/?[\w.-]+(\/[\w.-]+)*|secretsmanager:arn:[\w/+=.@:-]+)$/)
+    .regex(
+      /^(-|file:.+|ssm:(arn:aws[a-z-]*:ssm:[a-z0-9-]+:\d{12}:parameter)?\/?[\w.-]+(\/[\w.-]+)*|secretsmanager:arn:[\w/+=.@:-]+)$/,
+    )
     .transform(secretSource);
   const literal = z
     .string()

@@ -23,6 +23,7 @@ import type { BackendState, DataPlaneJson, StatusJson } from "../health/status-j
 import { findTarget, shortName } from "../health/target.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
+import { HealthCheck } from "../io/health-check.ts";
 import { serveLocalApi } from "../io/local-api-server.ts";
 import { nodeSuite } from "../io/node-suite.ts";
 import { systemRandom } from "../io/random.ts";
@@ -48,7 +49,9 @@ export interface DaemonOptions extends Partial<ForwardingChoices> {
   readonly socket: string;
   readonly log: Log;
   /** Endpoints that this node offers besides those it finds. */
-  readonly endpoints?: readonly IpPort[];
+  readonly endpoints?: readonly IpPort[] | undefined;
+  /** TCP port that is open while the node is up, for a load balancer. @default none */
+  readonly healthCheckPort?: number | undefined;
   /** Everything runs on one machine: offer loopback addresses, too. @default false */
   readonly loopback?: boolean;
   /** Takes the place of the UDP socket. */
@@ -111,6 +114,7 @@ function newPrivateKey(): Uint8Array {
 class DaemonService implements LocalBackend {
   readonly #options: DaemonOptions;
   readonly #suite: Suite = nodeSuite;
+  readonly #healthCheck: HealthCheck | undefined;
   readonly #followers = new Set<Queue<UpEvent>>();
   #state: DaemonState;
   #tunnel: Tunnel | undefined;
@@ -124,6 +128,8 @@ class DaemonService implements LocalBackend {
   constructor(options: DaemonOptions, state: DaemonState) {
     this.#options = options;
     this.#state = state;
+    const { healthCheckPort, log } = options;
+    this.#healthCheck = healthCheckPort === undefined ? undefined : new HealthCheck(healthCheckPort, log);
   }
 
   async save(): Promise<void> {
@@ -269,6 +275,7 @@ class DaemonService implements LocalBackend {
     this.#tunnel = undefined;
     this.#dataPlane = undefined;
     this.#authUrl = undefined;
+    await this.#healthCheck?.close();
     await tunnel?.close();
   }
 
@@ -311,7 +318,10 @@ class DaemonService implements LocalBackend {
           },
           nodeKey: (nodeKey) => void this.#useNodeKey(nodeKey),
           error: (message, fatal) => this.#noteError(message, fatal),
-          running: (netMap) => this.#tellRunning(netMap),
+          running: (netMap) => {
+            this.#healthCheck?.open();
+            this.#tellRunning(netMap);
+          },
         },
       });
     } catch (error) {

@@ -118,6 +118,14 @@ test("variables and profiles come before the instance: region and keys are their
   expect(seen[0]?.headers["x-amz-security-token"]).toBeUndefined();
 });
 
+test("a parameter of another region is asked for there, by its ARN", async () => {
+  answer = { status: 200, body: { Parameter: { Value: "key" } } };
+  const arn = "arn:aws:ssm:ap-south-1:123456789012:parameter/a/b";
+  expect(await readParameter(arn)).toBe("key");
+  expect(JSON.parse(seen.at(-1)?.body ?? "")).toMatchObject({ Name: arn });
+  expect(seen.at(-1)?.headers.authorization).toContain("/ap-south-1/ssm/");
+});
+
 test("a secret is read, and a parameter overwritten as a SecureString", async () => {
   answer = { status: 200, body: { SecretString: "s3" } };
   expect(await readSecret("arn:aws:secretsmanager:eu-west-1:1:secret:x")).toBe("s3");

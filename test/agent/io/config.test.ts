@@ -38,6 +38,19 @@ test("a flag goes before a variable, a variable before the file", () => {
   expect([hostname, port, tun, certPin]).toEqual(["flag", 2, "file0", undefined]);
 });
 
+test("endpoints are a list in the file, and words with commas elsewhere", () => {
+  const read = (env: Readonly<Record<string, string>>, file: object, problems: string[] = []) =>
+    readSettings(daemonSettings, { flags: {}, env, file: { ...file } }, problems).endpoints?.map(String);
+  expect(read({ SALLYPORT_ENDPOINTS: "198.51.100.7:41641, [2001:db8::1]:7" }, {})).toEqual([
+    "198.51.100.7:41641",
+    "[2001:db8::1]:7",
+  ]);
+  expect(read({}, { endpoints: ["198.51.100.7:41642"] })).toEqual(["198.51.100.7:41642"]);
+  const problems: string[] = [];
+  read({ SALLYPORT_ENDPOINTS: "198.51.100.7" }, {}, problems);
+  expect(problems).toEqual([expect.stringContaining("give ADDRESS:PORT, by which peers reach this node")]);
+});
+
 test("an empty variable is none", () => {
   const layers = { flags: {}, env: { SALLYPORT_PORT: "" }, file: { port: 3 } };
   expect(readSettings(daemonSettings, layers, []).port).toBe(3);

@@ -69,6 +69,15 @@ test("the join token holds the auth key and the pin, and is taken apart by whoev
   });
 });
 
+test("what stands in a parameter before its node has written it is no key", async () => {
+  const stdin = (async function* () {
+    yield "pending\n";
+  })();
+  await expect(readJoinKey({ kind: "stdin" }, { stdin })).rejects.toThrow(
+    "standard input holds no join token yet: its node writes it some minutes after it was deployed",
+  );
+});
+
 test("the parameter is written again until AWS takes it", async () => {
   const written: string[] = [];
   let calls = 0;
