@@ -6,7 +6,15 @@
  * transformed each time.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { isMain, root, say } from "./install.mjs";
@@ -20,7 +28,9 @@ const require = __createRequire(import.meta.url), __filename = __pathOf(import.m
 
 /** Returns the bundled app's path. It lies one folder below the root, as the sources do that look for files from there. */
 export async function bundledApp(main = join(root, MAIN)) {
-  const name = relative(root, main).replace(/\.ts$/, "").replaceAll(/[^\w]+/g, "-");
+  const name = relative(root, main)
+    .replace(/\.ts$/, "")
+    .replaceAll(/[^\w]+/g, "-");
   const file = join(root, "dist", `synth-${name}.mjs`);
   const sources = `${file}.sources`;
   if (existsSync(file) && existsSync(sources)) {
