@@ -32,8 +32,6 @@ export type SecretSource =
 const MAX_MTU = 65_475;
 
 const INTERFACE_REMEDY = "an interface by its name, MAC address or id in the cloud (eni-…)";
-/** More are more pings to each peer. */
-const MAX_ENDPOINTS = 8;
 const CERT_REMEDY = "a file with the certificate chain (PEM)";
 const KEY_REMEDY = "a file with the certificate's private key (PEM)";
 
@@ -320,19 +318,14 @@ function port(flag: string, variable: string): Setting<number> {
   return { flag, variable, schema: wholeNumber(1, 65_535), remedy: "a port from 1 to 65535" };
 }
 
-/** A list in the file, or a text with commas. */
 function endpoints(): Setting<readonly IpPort[]> {
-  const one = z.string().transform((text, context): IpPort => {
-    const parsed = IpPort.tryParse(text.trim());
-    if (parsed !== undefined && parsed.port !== 0) return parsed;
-    context.addIssue({ code: "custom", message: "no endpoint" });
-    return z.NEVER;
-  });
-  const list = z.string().transform((text) => text.split(","));
   return {
     flag: "--endpoint",
     variable: "SALLYPORT_ENDPOINTS",
-    schema: z.union([z.array(z.string()), list]).pipe(z.array(one).min(1).max(MAX_ENDPOINTS)),
+    schema: listOf((text) => {
+      const parsed = IpPort.tryParse(text);
+      return parsed?.port === 0 ? undefined : parsed;
+    }),
     remedy: "ADDRESS:PORT, by which peers reach this node from outside",
   };
 }
