@@ -83,6 +83,7 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     takes: ["InstanceId", "HealthStatus", "ShouldRespectGracePeriod"],
     run: setInstanceHealth,
   },
+  StartInstanceRefresh: { takes: ["AutoScalingGroupName"], run: startInstanceRefresh },
   DescribeAutoScalingGroups: {
     takes: ["AutoScalingGroupNames", "MaxRecords", "NextToken"],
     run: describeGroups,
@@ -118,6 +119,14 @@ async function setInstanceHealth(call: Call, asked: Parameters): Promise<XmlFiel
   if (health !== "Healthy" && health !== "Unhealthy") throw invalid(`Invalid health status: ${health}`);
   await call.region.setInstanceHealth(id, health);
   return {};
+}
+
+async function startInstanceRefresh(call: Call, asked: Parameters): Promise<XmlFields> {
+  const name = asked.need("AutoScalingGroupName");
+  const group = call.region.groups.get(name);
+  permit(call, group, name);
+  if (group === undefined) throw unknownGroup(name);
+  return { InstanceRefreshId: await call.region.startInstanceRefresh(name) };
 }
 
 function describeGroups(call: Call, asked: Parameters): XmlFields {
@@ -182,8 +191,7 @@ function lifecycleAction(call: Call, asked: Parameters): LifecycleAction {
   const [groupName, hookName, instanceId] = HOOK.map((name) => asked.need(name));
   const group = call.region.groups.get(groupName ?? "");
   permit(call, group, groupName ?? "");
-  if (group === undefined)
-    throw invalid(`AutoScalingGroup name not found - AutoScalingGroup: ${groupName} not found`);
+  if (group === undefined) throw unknownGroup(groupName ?? "");
   if (!group.hooks.some(({ name }) => name === hookName)) {
     throw invalid(`Lifecycle hook ${hookName} not found on group ${groupName}`);
   }
@@ -197,6 +205,10 @@ function permit(call: Call, group: LabGroup | undefined, name: string): void {
   const { cloud, region, action } = call;
   const unknown = `arn:${cloud.partition}:autoscaling:${region.name}:${cloud.accountId}:autoScalingGroup:*:autoScalingGroupName/${name}`;
   call.authorize(`autoscaling:${action}`, [{ arn: group?.arn ?? unknown }]);
+}
+
+function unknownGroup(name: string): AwsError {
+  return invalid(`AutoScalingGroup name not found - AutoScalingGroup: ${name} not found`);
 }
 
 function invalid(message: string): AwsError {

@@ -1,5 +1,5 @@
 /** EC2's descriptions: filtered, paged, in the words of its XML. */
-import type { LabInstance, LabInterface, LabVolume } from "../cloud/cloud.ts";
+import type { InstanceState, LabInstance, LabInterface, LabVolume } from "../cloud/cloud.ts";
 import type { Parameters } from "./parameters.ts";
 import { AwsError, type Call, page } from "./service.ts";
 import type { XmlFields } from "./xml.ts";
@@ -101,7 +101,7 @@ function instanceFields(call: Call, instance: LabInstance): XmlFields {
   return {
     instanceId: id,
     imageId: instance.imageId,
-    instanceState: { code: STATE_CODES[state], name: state },
+    instanceState: instanceStateFields(state),
     instanceType: instance.instanceType,
     launchTime: new Date(instance.launchTime).toISOString(),
     placement: { availabilityZone: instance.zone, tenancy: "default" },
@@ -128,6 +128,10 @@ function instanceFields(call: Call, instance: LabInstance): XmlFields {
     networkInterfaceSet: { item: instance.interfaces.map((one) => interfaceFields(call, one)) },
     ...tagSet(instance.tags),
   };
+}
+
+export function instanceStateFields(state: InstanceState): XmlFields {
+  return { code: STATE_CODES[state], name: state };
 }
 
 /** https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceState.html */

@@ -70,6 +70,7 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   DetachNetworkInterface: { takes: ["AttachmentId", "Force", "DryRun"], run: detachNetworkInterface },
   AttachVolume: { takes: ["VolumeId", "InstanceId", "Device", "DryRun"], run: attachVolume },
   DetachVolume: { takes: ["VolumeId", "InstanceId", "Device", "Force", "DryRun"], run: detachVolume },
+  TerminateInstances: { takes: ["InstanceId", "DryRun"], run: terminateInstances },
   DescribeInstances: described(["InstanceId", "Filter"], describe.instances),
   DescribeTags: described(["Filter"], describe.tags),
   DescribeNetworkInterfaces: described(["NetworkInterfaceId", "Filter"], describe.interfaces),
@@ -160,6 +161,23 @@ async function detachVolume(call: Call, asked: Parameters): Promise<XmlFields> {
   }
   await call.region.detachVolume(id);
   return attachmentFields(call, volume, "detaching");
+}
+
+async function terminateInstances(call: Call, asked: Parameters): Promise<XmlFields> {
+  const ids = asked.list("InstanceId");
+  permit(
+    call,
+    asked,
+    ids.map((id) => instanceResource(call, id)),
+  );
+  const before = ids.map((id) => findInstance(call, id).state);
+  for (const id of ids) await call.region.terminateInstance(id);
+  const item = ids.map((instanceId, i) => ({
+    instanceId,
+    currentState: describe.instanceStateFields(findInstance(call, instanceId).state),
+    previousState: describe.instanceStateFields(before[i] ?? "running"),
+  }));
+  return { instancesSet: { item } };
 }
 
 function attachmentFields({ now }: Call, { id, attachment }: LabVolume, status: string): XmlFields {

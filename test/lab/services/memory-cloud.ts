@@ -191,12 +191,15 @@ export class MemoryRegion implements LabRegion {
     return Promise.resolve();
   }
 
-  startInstanceRefresh(): Promise<string> {
-    return Promise.reject(new Error("there are no machines here"));
+  startInstanceRefresh(group: string): Promise<string> {
+    this.lifecycle.push(`${group} refresh`);
+    return Promise.resolve("refresh-1");
   }
 
-  terminateInstance(): Promise<void> {
-    return Promise.reject(new Error("there are no machines here"));
+  terminateInstance(id: string): Promise<void> {
+    const instance = this.instances.get(id);
+    if (instance !== undefined) Object.assign(instance, { state: "terminated" });
+    return Promise.resolve();
   }
 
   #attach(id: string, instanceId: string, deviceIndex: number): string {

@@ -5,6 +5,7 @@ import {
   DescribeAutoScalingGroupsCommand,
   RecordLifecycleActionHeartbeatCommand,
   SetInstanceHealthCommand,
+  StartInstanceRefreshCommand,
 } from "@aws-sdk/client-auto-scaling";
 import {
   AttachNetworkInterfaceCommand,
@@ -18,6 +19,7 @@ import {
   DetachNetworkInterfaceCommand,
   DetachVolumeCommand,
   EC2Client,
+  TerminateInstancesCommand,
 } from "@aws-sdk/client-ec2";
 import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import { GetParameterCommand, PutParameterCommand, SSMClient } from "@aws-sdk/client-ssm";
@@ -343,7 +345,7 @@ describe("a person", () => {
       selfHealing: true,
     }));
     const services = await serve({ cloud, instanceId: "i-own" });
-    return { cloud, groupName, ...(await clientsOf(services, services.user)) };
+    return { cloud, groupName, services, ...(await clientsOf(services, services.user)) };
   };
 
   test("sees all instances, page by page", async () => {
@@ -419,6 +421,25 @@ describe("a person", () => {
   ])("tags an instance: %s", async (_, tags, result) => {
     const { ec2 } = await start();
     expect(await outcome(ec2.send(tagging("i-other", tags)))).toBe(result);
+  });
+
+  test("ends an instance and refreshes a group, which the node's own role may not", async () => {
+    const { ec2, autoscaling, cloud, groupName, services } = await start();
+    const end = new TerminateInstancesCommand({ InstanceIds: ["i-other"] });
+    const refresh = new StartInstanceRefreshCommand({ AutoScalingGroupName: groupName });
+    const own = await clientsOf(services);
+    expect(await outcome(own.ec2.send(end))).toBe("UnauthorizedOperation");
+    expect(await outcome(own.autoscaling.send(refresh))).toBe("AccessDenied");
+    expect((await ec2.send(end)).TerminatingInstances).toMatchObject([
+      {
+        InstanceId: "i-other",
+        PreviousState: { Name: "running" },
+        CurrentState: { Name: "terminated", Code: 48 },
+      },
+    ]);
+    expect(await autoscaling.send(refresh)).toMatchObject({ InstanceRefreshId: "refresh-1" });
+    expect(cloud.region.lifecycle).toEqual([`${groupName} refresh`]);
+    expect(await outcome(ec2.send(tagging("i-other", { a: "b" })))).toBe("InvalidID");
   });
 
   test("is told what the lab does not know, rather than that it was done", async () => {
