@@ -1,17 +1,20 @@
 /**
  * The one shared memory of the fast path, and where everything lies in it.
  *
- *     control     flags between the engine and the worker
- *     sessions    keys, counters and replay windows: written by the engine, counted in by both
- *     ring        what the worker hands to the engine
- *     outbound    a read of the TUN device, sealed packets, one sendmsg
- *     inbound     received datagrams, opened packets, the flows that are being gathered
+ *     control     flags between the engine and the workers, and in which order these send
+ *     tables      peers, routes, the filter and its flows: written by the engine, read by all
+ *     sessions    keys, counters and replay windows: written by the engine, counted in by all
+ *     lanes       each worker's own: the rings to the engine, and what it works in:
+ *       outbound    a read of the TUN device, sealed packets, one sendmsg
+ *       inbound     received datagrams, opened packets, the flows that are being gathered
  *
  * Offsets are handed out once, at the start, by one allocator that ends every area on a cache line: nothing
  * else in the fast path adds up addresses of areas.
  */
 import { PACKETS_WASM } from "./wasm/packets-module.ts";
-import { SESSION_SIZE } from "./session-table.ts";
+import { routeTableSize } from "./route-table.ts";
+import { indexSize, SESSION_SIZE } from "./session-table.ts";
+import { FLOWS_SIZE } from "./shared-flows.ts";
 
 export interface MemoryOptions {
   /** Of the tunnel device, in bytes. */
@@ -20,6 +23,8 @@ export interface MemoryOptions {
   readonly maxSessions: number;
   /** How many peers have an address. */
   readonly maxPeers: number;
+  /** @default 1 */
+  readonly workers?: number | undefined;
 }
 
 /** The part of WebAssembly that is used here: its whole type library is the browser's. */
@@ -35,18 +40,35 @@ interface Wasm {
 
 const wasm = (globalThis as unknown as { readonly WebAssembly: Wasm }).WebAssembly;
 
-/** Indices of 32-bit words in the control area. */
+/** Indices of 32-bit words in the control area. Those that several threads change have a cache line each. */
 export const Control = {
-  /** The worker shall end. */
+  /** The workers shall end. */
   stop: 0,
-  /** Messages wait for the worker. */
-  pending: 1,
-  /** The engine was woken and has not read the ring yet. */
-  notified: 2,
+  /** The engine was woken and has not read the rings yet. */
+  notified: 16,
+  /** How often a table changed; never 0. */
+  epoch: 32,
+  /** How often something changed that verdicts hang on. */
+  rules: 33,
+  /** How often the filter changed, odd while it does; and how long its text is. */
+  filter: 34,
+  filterLength: 35,
+  /** Which of the symmetric workers reads. */
+  leader: 48,
+  /** The order of what was read from the device, and of what came from the network; see `order.ts`. */
+  outbound: 64,
+  inbound: 112,
+} as const;
+
+/** Words of a lane's own control area. */
+const LaneControl = {
+  /** The epoch that its worker goes by, 0 while it waits. */
+  seen: 0,
   /** The rings: how many bytes were written and read, modulo 2^32, each on a cache line of its own. */
   reports: 16,
   datagrams: 48,
   packets: 80,
+  relayed: 112,
 } as const;
 
 const LINE = 64;
@@ -80,6 +102,13 @@ const FLOW_SIZE = 64 + (64 + 2) * IOVEC;
 const REPORTS_SIZE = 1 << 18;
 const DATAGRAMS_SIZE = 1 << 20;
 const PACKETS_SIZE = 1 << 21;
+const RELAYED_SIZE = 1 << 20;
+/** The filter's rules as JSON. Longer ones are the engine's to apply. */
+const FILTER_SIZE = 1 << 22;
+/** One line: see `peer-table.ts`. */
+export const PEER_SIZE = 64;
+/** Routed prefixes for each peer: its addresses and some subnets. */
+const PREFIXES_OF_PEER = 4;
 
 export interface RingPlace {
   readonly at: number;
@@ -95,8 +124,23 @@ export interface Layout {
   readonly reports: RingPlace;
   readonly datagrams: RingPlace;
   readonly packets: RingPlace;
+  /** From the engine: messages that came by a relay. */
+  readonly relayed: RingPlace;
   readonly sessions: number;
-  readonly addresses: number;
+  readonly indexes: number;
+  readonly peers: number;
+  readonly routes: number;
+  readonly prefixes: number;
+  readonly flowTable: number;
+  readonly filter: number;
+  readonly filterSize: number;
+  /** The word of the control area from which on this lane has its own. */
+  readonly lane: number;
+  /** The sizes of a lane. */
+  readonly laneSize: number;
+  readonly workers: number;
+  /** The address that packets are sent to. */
+  readonly target: number;
   readonly template: number;
   readonly parsed: number;
   readonly nonce: number;
@@ -125,7 +169,8 @@ export interface Layout {
   readonly receivedSlot: number;
 }
 
-export function planMemory({ mtu, maxSessions, maxPeers }: MemoryOptions): Layout {
+/** The layout as the first worker sees it; `layoutOf` gives the others'. */
+export function planMemory({ mtu, maxSessions, maxPeers, workers = 1 }: MemoryOptions): Layout {
   let end = RESERVED;
   const take = (size: number): number => {
     const at = end;
@@ -135,10 +180,23 @@ export function planMemory({ mtu, maxSessions, maxPeers }: MemoryOptions): Layou
   const largest = align(Math.max(mtu, 1280) + 16);
   const slot = BLOCK + largest + SLOT_TAIL;
   const receivedSlot = HEADROOM + READ_SIZE + TAILROOM + 5 * LINE;
-  const ring = (size: number, words: number): RingPlace => ({ at: take(size), size, words });
-  const layout = {
-    control: take(8 * LINE),
+  const control = take(16 * LINE);
+  const prefixes = maxPeers * PREFIXES_OF_PEER;
+  const shared = {
+    control,
+    flowTable: take(FLOWS_SIZE),
+    indexes: take(indexSize(maxSessions)),
+    peers: take(maxPeers * PEER_SIZE),
+    routes: take(routeTableSize(prefixes)),
+    filter: take(FILTER_SIZE),
+    sessions: take(maxSessions * SESSION_SIZE),
+  };
+  const laneAt = take(9 * LINE);
+  const words = (laneAt - control) / 4;
+  const ring = (size: number, word: number): RingPlace => ({ at: take(size), size, words: words + word });
+  const lane = {
     counters: take(16 * LINE),
+    target: take(LINE),
     template: take(4 * LINE),
     parsed: take(LINE),
     nonce: take(LINE),
@@ -146,9 +204,10 @@ export function planMemory({ mtu, maxSessions, maxPeers }: MemoryOptions): Layou
     tag: take(LINE),
     pollSet: take(LINE),
     eventValue: take(LINE),
-    reports: ring(REPORTS_SIZE, Control.reports),
-    datagrams: ring(DATAGRAMS_SIZE, Control.datagrams),
-    packets: ring(PACKETS_SIZE, Control.packets),
+    reports: ring(REPORTS_SIZE, LaneControl.reports),
+    datagrams: ring(DATAGRAMS_SIZE, LaneControl.datagrams),
+    packets: ring(PACKETS_SIZE, LaneControl.packets),
+    relayed: ring(RELAYED_SIZE, LaneControl.relayed),
     read: take(HEADROOM + READ_SIZE + TAILROOM),
     sealed: take(TRAIN * slot),
     sealedIovecs: take(TRAIN * IOVEC),
@@ -163,10 +222,59 @@ export function planMemory({ mtu, maxSessions, maxPeers }: MemoryOptions): Layou
     flows: take(FLOWS * FLOW_SIZE),
     singleIovecs: take(2 * IOVEC),
     singleHeader: take(LINE),
-    addresses: take(maxPeers * ADDRESS_SIZE),
-    sessions: take(maxSessions * SESSION_SIZE),
   };
-  return { ...layout, size: end, slot, largest, receivedSlot };
+  const laneSize = end - laneAt;
+  const sizes = { prefixes, filterSize: FILTER_SIZE, lane: words, laneSize, workers, slot, largest, receivedSlot };
+  return { ...shared, ...lane, ...sizes, size: laneAt + workers * laneSize };
+}
+
+/** The layout as worker `number` sees it: a lane further on. */
+export function layoutOf(layout: Layout, number: number): Layout {
+  const by = number * layout.laneSize;
+  const ring = ({ at, size, words }: RingPlace): RingPlace => ({ at: at + by, size, words: words + by / 4 });
+  const { reports, datagrams, packets, relayed } = layout;
+  const moved: { -readonly [name in (typeof LANE_AREAS)[number]]?: number } = {};
+  for (const name of LANE_AREAS) moved[name] = layout[name] + by;
+  return {
+    ...layout,
+    ...moved,
+    lane: layout.lane + by / 4,
+    reports: ring(reports),
+    datagrams: ring(datagrams),
+    packets: ring(packets),
+    relayed: ring(relayed),
+  };
+}
+
+const LANE_AREAS = [
+  "counters",
+  "target",
+  "template",
+  "parsed",
+  "nonce",
+  "cipherState",
+  "tag",
+  "pollSet",
+  "eventValue",
+  "read",
+  "sealed",
+  "sealedIovecs",
+  "sendMessage",
+  "sendControl",
+  "received",
+  "receivedIovecs",
+  "receivedMessages",
+  "receivedNames",
+  "receivedControl",
+  "opened",
+  "flows",
+  "singleIovecs",
+  "singleHeader",
+] as const satisfies readonly (keyof Layout)[];
+
+/** The word of the control area that says which epoch the lane's worker goes by. */
+export function seenWord(layout: Layout): number {
+  return layout.lane + LaneControl.seen;
 }
 
 /** The memory; the kernel gives its pages when they are first used. */

@@ -4,6 +4,7 @@
  *
  *     0  index that we chose     4  index that the peer chose
  *     8  messages sent          12  greatest counter received + 1
+ *    16  peer + 1, 0: for the engine alone            24  until when it is received with (float)
  *    64  key to send            96  key to receive
  *   128  replay window: 32-bit words, each for 16 counters
  *
@@ -21,6 +22,8 @@ const LOCAL_INDEX = 0;
 const REMOTE_INDEX = 1;
 const SENT = 2;
 const GREATEST = 3;
+const PEER = 4;
+const UNTIL = 24;
 const SEND_KEY = 64;
 const RECEIVE_KEY = 96;
 const RING = 128;
@@ -37,12 +40,14 @@ const LOW_COUNTERS = 2n ** 32n;
 export class SessionTable {
   readonly #bytes: Uint8Array;
   readonly #words: Int32Array;
+  readonly #floats: Float64Array;
   readonly #at: number;
 
   /** `at`: where the table begins in `memory`. */
   constructor(memory: ArrayBufferLike, at: number) {
     this.#bytes = new Uint8Array(memory);
     this.#words = new Int32Array(memory);
+    this.#floats = new Float64Array(memory);
     this.#at = at;
   }
 
@@ -58,6 +63,21 @@ export class SessionTable {
   wipe(slot: number): void {
     const at = this.#at + slot * SESSION_SIZE;
     this.#bytes.fill(0, at + SEND_KEY, at + RING);
+  }
+
+  /** Whose session it is, for those who receive with it; -1 takes it from them. */
+  assign(slot: number, peer: number, until = 0): void {
+    this.#floats[(this.#at + slot * SESSION_SIZE + UNTIL) / 8] = until;
+    Atomics.store(this.#words, this.#word(slot) + PEER, peer + 1);
+  }
+
+  /** -1: nobody's. */
+  peer(slot: number): number {
+    return (this.#words[this.#word(slot) + PEER] ?? 0) - 1;
+  }
+
+  until(slot: number): number {
+    return this.#floats[(this.#at + slot * SESSION_SIZE + UNTIL) / 8] ?? 0;
   }
 
   localIndex(slot: number): number {
@@ -121,6 +141,63 @@ export class SessionTable {
   #word(slot: number): number {
     return (this.#at + slot * SESSION_SIZE) / 4;
   }
+}
+
+/**
+ * Finds the slot of the session that a message names, in rows of eight: one thread writes, all read.
+ *
+ *     entry    index that we chose (4)  slot + 1 (4; 0: free)
+ *
+ * The indices are drawn at random, so a row hardly ever fills up; a session that finds no room is the engine's alone.
+ */
+export class SessionIndex {
+  readonly #words: Int32Array;
+  readonly #mask: number;
+
+  constructor(memory: ArrayBufferLike, at: number, sessions: number) {
+    this.#words = new Int32Array(memory, at, indexSize(sessions) / 4);
+    this.#mask = rowsFor(sessions) - 1;
+  }
+
+  /** The slot, or -1. */
+  find(index: number): number {
+    const words = this.#words;
+    const row = (index & this.#mask) * ROW_WORDS;
+    for (let entry = row; entry < row + ROW_WORDS; entry += 2) {
+      if (words[entry] === index && words[entry + 1] !== 0) return (words[entry + 1] ?? 0) - 1;
+    }
+    return -1;
+  }
+
+  add(index: number, slot: number): void {
+    const words = this.#words;
+    const row = (index & this.#mask) * ROW_WORDS;
+    for (let entry = row; entry < row + ROW_WORDS; entry += 2) {
+      if (words[entry + 1] !== 0) continue;
+      Atomics.store(words, entry, index);
+      Atomics.store(words, entry + 1, slot + 1);
+      return;
+    }
+  }
+
+  remove(index: number, slot: number): void {
+    const words = this.#words;
+    const row = (index & this.#mask) * ROW_WORDS;
+    for (let entry = row; entry < row + ROW_WORDS; entry += 2) {
+      if (words[entry] === index && words[entry + 1] === slot + 1) Atomics.store(words, entry + 1, 0);
+    }
+  }
+}
+
+const ROW_WORDS = 16;
+
+/** Half of one entry in eight is in use at most. */
+function rowsFor(sessions: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(2, sessions / 2)));
+}
+
+export function indexSize(sessions: number): number {
+  return rowsFor(sessions) * ROW_WORDS * 4;
 }
 
 /** A session's counters as the engine uses them, in a slot that others use as well. */

@@ -18,7 +18,7 @@ import {
 import { PrefixTable } from "../ip/prefix-table.ts";
 import type { CapabilityMap, CompiledRule } from "./rule.ts";
 import { compileRule } from "./rule.ts";
-import { FlowTable } from "./flow-table.ts";
+import { type FlowStore, FlowTable } from "./flow-table.ts";
 
 /** A rule as the coordination server sends it. */
 export interface FilterRuleJson {
@@ -49,6 +49,8 @@ export interface FilterOptions {
   readonly capabilityHolders?: ReadonlyMap<string, readonly Prefix[]>;
   /** The filter that this one replaces: answers to what was sent under it still come in. */
   readonly previous?: PacketFilter | undefined;
+  /** Where flows are remembered for several filters. @default that of the previous one, or an own */
+  readonly flows?: FlowStore | undefined;
 }
 
 export interface Decision {
@@ -81,10 +83,10 @@ export class PacketFilter {
   readonly malformedRules: number;
   readonly #rules: readonly CompiledRule[];
   readonly #local = new PrefixTable<boolean>();
-  readonly #flows: FlowTable;
+  readonly #flows: FlowStore;
 
   constructor(rules: readonly FilterRuleJson[], options: FilterOptions) {
-    this.#flows = options.previous === undefined ? new FlowTable(FLOWS) : options.previous.#flows;
+    this.#flows = options.flows ?? options.previous?.#flows ?? new FlowTable(FLOWS);
     const holders = options.capabilityHolders ?? new Map<string, readonly Prefix[]>();
     const compiled = rules.map((rule) => compileRule(rule, holders));
     this.#rules = compiled.filter((rule) => rule !== "malformed");

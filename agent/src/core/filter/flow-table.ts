@@ -2,7 +2,14 @@
 import type { Packet } from "../ip/packet.ts";
 import { addressLength, destinationOffset, sourceOffset } from "../ip/packet.ts";
 
-export class FlowTable {
+/** Where flows are remembered. */
+export interface FlowStore {
+  /** A packet was sent to a peer. */
+  note(outbound: Packet): void;
+  isAnswer(inbound: Packet): boolean;
+}
+
+export class FlowTable implements FlowStore {
   readonly #limit: number;
   /** In order of use: a map iterates in the order in which its keys were set. */
   readonly #flows = new Map<string, true>();
