@@ -7,7 +7,14 @@ import type { IpPort } from "../../agent/src/base/address.ts";
 import { concat } from "../../agent/src/base/bytes.ts";
 import type { NodePublic } from "../../agent/src/base/keys.ts";
 import type { Instant } from "../../agent/src/base/time.ts";
-import { addressLength, destinationOffset, parsePacket } from "../../agent/src/core/ip/packet.ts";
+import { FlowTable } from "../../agent/src/core/filter/flow-table.ts";
+import {
+  addressLength,
+  destinationOffset,
+  type Packet,
+  parsePacket,
+  protocol,
+} from "../../agent/src/core/ip/packet.ts";
 import { PrefixTable } from "../../agent/src/core/ip/prefix-table.ts";
 import { BASE_MTU } from "../../agent/src/core/path/path-mtu.ts";
 import {
@@ -49,6 +56,7 @@ export class PlanedNode extends Node {
   /** Packets that passed without the engine. */
   passed = 0;
   readonly #store: Store;
+  readonly #flows: FlowTable;
   readonly #suite: Suite;
   readonly #routes = new PrefixTable<NodePublic>();
   readonly #sending = new Map<string, SendTo>();
@@ -58,7 +66,9 @@ export class PlanedNode extends Node {
 
   constructor(options: NodeOptions) {
     const store = new Store();
-    super({ ...options, sessions: store });
+    const flows = new FlowTable(512);
+    super({ ...options, sessions: store, flows });
+    this.#flows = flows;
     this.#store = store;
     this.#suite = options.suite;
   }
@@ -89,7 +99,7 @@ export class PlanedNode extends Node {
     const payload = encodeTransport({ receiver: session.remoteIndex, counter, sealed });
     this.passed++;
     this.#sent.push({ to: to.address, payload });
-    this.handleOutboundFlow(packet);
+    if (typeof parsed !== "string") this.#noteFlow(parsed);
     this.handleSentMessage(peer, payload, now);
     this.#report(peer, now, { sentBytes: payload.length, sentData: true });
   }
@@ -123,6 +133,10 @@ export class PlanedNode extends Node {
       { ...nothing, receivedData: false, sentLast: "sentBytes" in traffic, ...traffic },
       now,
     );
+  }
+
+  #noteFlow(packet: Packet): void {
+    if (packet.protocol === protocol.udp || packet.protocol === protocol.sctp) this.#flows.note(packet);
   }
 
   #takeDecisions(): void {

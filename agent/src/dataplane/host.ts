@@ -1,8 +1,8 @@
 /**
- * The engine's side of the data plane: starts the worker, passes decisions on to it and hears from it, and
- * stands in for the socket and the device, whose descriptors both sides use.
+ * The engine's side of the data plane: starts the workers, writes decisions into the tables that they read, hears from
+ * them, and stands in for the socket and the device, whose descriptors both sides use.
  */
-import { MessageChannel, Worker } from "node:worker_threads";
+import { availableParallelism } from "node:os";
 import type { Prefix } from "../base/address.ts";
 import { OperationError } from "../base/errors.ts";
 import type { NodePublic } from "../base/keys.ts";
@@ -17,14 +17,15 @@ import {
   loadLibc,
   type Watch,
 } from "../io/ffi/libc.ts";
-import { Control, createMemory, type Layout, planMemory, type SharedMemory } from "./memory.ts";
+import { Crew, MAX_WORKERS, roleOf, workersFor } from "./crew.ts";
+import { Control, createMemory, type Layout, layoutOf, planMemory, seenWord } from "./memory.ts";
 import { Counter, Kind, type PlaneMessage } from "./messages.ts";
 import type { PlaneOptions } from "./plane.ts";
-import { RingReader } from "./ring.ts";
+import { RingReader, RingWriter } from "./ring.ts";
 import { SessionTable, SharedSessions } from "./session-table.ts";
+import { SharedFlows } from "./shared-flows.ts";
+import { SharedTables } from "./shared-tables.ts";
 import { HostDevice, HostUdp } from "./stand-ins.ts";
-import { clockZero } from "./clock-zero.ts";
-import type { Ready, WorkerInput } from "./worker.ts";
 
 export interface HostOptions {
   readonly mtu: number;
@@ -42,6 +43,8 @@ export interface HostOptions {
     readonly marked: boolean;
     readonly gro: boolean;
   };
+  /** Threads. @default as many as suit the processors */
+  readonly workers?: number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The file with the worker's program. @default the one that the build put into the bundle */
   readonly program?: string;
@@ -64,8 +67,8 @@ const MAX_SESSIONS = 8192;
 const MAX_PEERS = 16_384;
 /** Records handled before other events get their turn. */
 const RECORDS = 512;
-/** A worker that does not end by itself; its longest wait is 200 ms. */
-const END_PATIENCE = 1_000;
+/** Longer than a worker's longest wait: by then it has let go of a session that was closed (ms). */
+const LET_GO = 250;
 
 /** Why there can be no data plane of this kind here; `undefined` where there can. */
 export function whyNoDataPlane(env: HostOptions["env"]): string | undefined {
@@ -102,77 +105,83 @@ export class DataPlaneHost implements FastPath {
   readonly udp: HostUdp;
   readonly device: HostDevice;
   readonly sessions: SharedSessions;
+  readonly flows: SharedFlows;
   readonly ready: Promise<void>;
   readonly #options: HostOptions;
   readonly #calls: FastCalls;
   readonly #control: Int32Array;
-  readonly #counters: Float64Array;
+  readonly #counters: readonly Float64Array[];
   /** Kept for as long as its second address is in use. */
   readonly #memory: Uint8Array;
   readonly #lowAddress: number | undefined;
-  readonly #worker: Worker;
-  readonly #exited: Promise<void>;
-  readonly #decisions = new MessageChannel();
-  readonly #wakeWorker: number;
+  readonly #crew: Crew;
+  readonly #tables: SharedTables;
+  readonly #seenWords: readonly number[];
+  /** Of each worker: the event that wakes it. */
+  readonly #wakeWorkers: readonly number[];
   readonly #wakeEngine: number;
   readonly #one: { readonly address: number; readonly bytes: Uint8Array };
   readonly #watch: Watch;
-  readonly #rings: {
-    readonly reports: RingReader;
-    readonly datagrams: RingReader;
-    readonly packets: RingReader;
-  };
+  readonly #rings: readonly Rings[];
+  readonly #relayed: RingWriter;
   readonly #peers = new PeerNumbers();
   readonly #told = new Set<number>();
+  /** Slots that were closed in an epoch which a worker may not have seen yet. */
+  #retired: { readonly slot: number; readonly epoch: number }[] = [];
+  #letGo: NodeJS.Timeout | undefined;
   #receiver: FastPathReceiver | undefined;
-  #aead = "";
-  #hasFailed = false;
   #closing: Promise<void> | undefined;
 
   constructor(options: HostOptions, calls: FastCalls, libc: Libc) {
     this.#options = options;
     this.#calls = calls;
-    this.#wakeWorker = calls.eventfd();
+    const workers = options.workers ?? workersFor(availableParallelism());
+    this.#wakeWorkers = wakeEvents(calls, workers);
     this.#wakeEngine = calls.eventfd();
-    const sized = this.#planeOptions();
-    const layout = planMemory(sized);
+    const sized = this.#planeOptions(0, workers);
+    const layout = planMemory({ ...sized, workers });
     const memory = createMemory(layout);
     const { buffer } = memory;
+    const lanes = Array.from({ length: workers }, (_, number) => layoutOf(layout, number));
     this.#memory = new Uint8Array(buffer);
     this.#lowAddress = calls.mapLow(this.#memory);
-    const plane: PlaneOptions = { ...sized, lowAddress: this.#lowAddress };
-    this.#control = new Int32Array(buffer, layout.control, 128);
-    this.#counters = new Float64Array(buffer, layout.counters, 32);
-    const ring = (place: Layout["reports"]): RingReader => new RingReader(buffer, layout.control, place);
-    this.#rings = {
-      reports: ring(layout.reports),
-      datagrams: ring(layout.datagrams),
-      packets: ring(layout.packets),
-    };
+    this.#control = new Int32Array(buffer, layout.control);
+    this.#seenWords = lanes.map(seenWord);
+    this.#counters = lanes.map(({ counters }) => new Float64Array(buffer, counters, 32));
+    this.#rings = lanes.map((lane) => openRings(buffer, lane));
+    this.#relayed = new RingWriter(buffer, layout.control, layout.relayed);
     const bytes = new Uint8Array(buffer, layout.eventValue + 32, 16);
     bytes[0] = 1;
     this.#one = { address: calls.addressOf(bytes), bytes };
     const table = new SessionTable(buffer, layout.sessions);
-    this.sessions = new SharedSessions(table, MAX_SESSIONS, (slot) => {
-      this.#told.delete(slot);
-      this.#post({ kind: "close-session", slot });
-    });
+    this.#tables = new SharedTables(buffer, layout, table, sized);
+    this.flows = new SharedFlows(buffer, layout.flowTable);
+    this.sessions = new SharedSessions(table, MAX_SESSIONS, (slot) => this.#retire(slot));
     this.udp = new HostUdp(libc, options.udp);
     this.device = new HostDevice(libc, options.tun, () => this.close());
-    this.#worker = this.#startWorker(plane, layout, memory);
-    this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
-    this.ready = this.#untilReady();
+    const { program } = options;
+    this.#crew = new Crew({
+      program: program === undefined ? { text: builtIn ?? "" } : { file: program },
+      layout,
+      memory,
+      plane: (number) => ({ ...this.#planeOptions(number, workers), lowAddress: this.#lowAddress }),
+      onFatal: (error) => options.onFatal(error),
+    });
+    this.ready = this.#crew.ready;
     this.#watch = libc.watchReadable(this.#wakeEngine, () => this.#woken());
   }
 
   get status(): DataPlaneStatus {
     const { tun, udp } = this.#options;
-    const counters = Object.entries(Counter).map(([name, at]) => [name, this.#counters[at] ?? 0] as const);
+    const sum = (at: number): number =>
+      this.#counters.reduce((total, counters) => total + (counters[at] ?? 0), 0);
+    const counters = Object.entries(Counter).map(([name, at]) => [name, sum(at)] as const);
+    const workers = this.#counters.length;
     return {
-      workers: 1,
-      aead: this.#aead,
+      workers,
+      aead: this.#crew.aead,
       tunOffload: tun.offload ? (tun.udpOffload ? "tcp+udp" : "tcp") : "none",
-      udpSegmentation: this.#counters[Counter.gso] === 1,
+      udpSegmentation: sum(Counter.gso) === workers,
       udpReceiveOffload: udp.gro,
       counters: Object.fromEntries(counters) as Record<keyof typeof Counter, number>,
     };
@@ -189,11 +198,11 @@ export class DataPlaneHost implements FastPath {
   decide(decision: Decision): void {
     switch (decision.kind) {
       case "filter":
-        this.#post({ ...decision, localAddresses: texts(decision.localAddresses) });
+        this.#apply({ ...decision, localAddresses: texts(decision.localAddresses) });
         return;
       case "forget": {
         const peer = this.#peers.release(decision.peer);
-        if (peer !== undefined) this.#post({ kind: "remove-peer", peer });
+        if (peer !== undefined) this.#apply({ kind: "remove-peer", peer });
         return;
       }
       case "peer":
@@ -215,24 +224,24 @@ export class DataPlaneHost implements FastPath {
 
   /** Ends, and leaves the descriptors of device and socket open. */
   async abandon(): Promise<void> {
-    this.#closing ??= this.#endWorker();
+    this.#closing ??= this.#endWorkers();
     await this.#closing;
   }
 
   #decideFor(peer: number, decision: Extract<Decision, { kind: "peer" | "mtu" | "receive" | "send" }>): void {
     switch (decision.kind) {
       case "peer":
-        this.#post({ kind: "peer", peer, prefixes: texts(decision.prefixes) });
+        this.#apply({ kind: "peer", peer, prefixes: texts(decision.prefixes) });
         return;
       case "mtu":
-        this.#post({ kind: "mtu", peer, mtu: decision.mtu });
+        this.#apply({ kind: "mtu", peer, mtu: decision.mtu });
         return;
       case "receive":
         for (const { localIndex, expiresAt } of decision.sessions) {
           const slot = this.sessions.slotOf(localIndex);
           if (slot === undefined || this.#told.has(slot)) continue;
           this.#told.add(slot);
-          this.#post({ kind: "session", slot, peer, until: expiresAt });
+          this.#apply({ kind: "session", slot, peer, until: expiresAt });
         }
         return;
       case "send": {
@@ -240,7 +249,7 @@ export class DataPlaneHost implements FastPath {
         const slot = to === undefined ? undefined : this.sessions.slotOf(to.session.localIndex);
         const usable = to !== undefined && slot !== undefined && this.udp.canReach(to.address);
         const address = usable ? encodeSockaddr(to.address) : undefined;
-        this.#post({
+        this.#apply({
           kind: "send",
           peer,
           to:
@@ -252,9 +261,10 @@ export class DataPlaneHost implements FastPath {
     }
   }
 
-  #planeOptions(): PlaneOptions {
+  #planeOptions(number: number, workers: number): PlaneOptions {
     const { mtu, tun, udp, env } = this.#options;
     return {
+      role: roleOf(number, workers),
       mtu,
       maxSessions: MAX_SESSIONS,
       maxPeers: MAX_PEERS,
@@ -266,60 +276,38 @@ export class DataPlaneHost implements FastPath {
       gso: env["SALLYPORT_NO_GSO"] !== "1",
       gro: udp.gro,
       wantedAead: env["SALLYPORT_AEAD"],
-      wakeWorker: this.#wakeWorker,
+      wakeWorker: this.#wakeWorkers[number] ?? -1,
       wakeEngine: this.#wakeEngine,
     };
   }
 
-  #startWorker(options: PlaneOptions, layout: Layout, memory: SharedMemory): Worker {
-    const { port1, port2 } = this.#decisions;
-    const input: WorkerInput = {
-      options,
-      layout,
-      memory,
-      decisions: port2,
-      clockZero: clockZero(),
-      bundleUrl: import.meta.url,
-    };
-    port1.unref();
-    const { program } = this.#options;
-    return new Worker(program ?? builtIn ?? "", {
-      eval: program === undefined,
-      workerData: input,
-      transferList: [port2],
-      name: "dataplane",
-    });
+  #apply(message: PlaneMessage): number {
+    return this.#tables.apply(message);
   }
 
-  #untilReady(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const fail = (why: string): void => {
-        if (this.#closing !== undefined || this.#hasFailed) return;
-        this.#hasFailed = true;
-        const error = new OperationError(
-          "dataplane",
-          `the data plane's thread has ended (${why}): restart the daemon; SALLYPORT_DATAPLANE=off does without it`,
-        );
-        reject(error);
-        if (this.#aead !== "") this.#options.onFatal(error);
-      };
-      this.#worker.once("message", ({ aead }: Ready) => {
-        this.#aead = aead;
-        resolve();
-      });
-      this.#worker.once("error", (error) => fail(error instanceof Error ? error.message : String(error)));
-      this.#worker.once("exit", (code) => fail(`exit code ${code}`));
-    });
+  /** A session was closed: its slot is free when no worker goes by what was before. */
+  #retire(slot: number): void {
+    this.#told.delete(slot);
+    this.#retired.push({ slot, epoch: this.#apply({ kind: "close-session", slot }) });
+    this.#release();
   }
 
-  #post(message: PlaneMessage): void {
-    if (this.#closing !== undefined) return;
-    this.#decisions.port1.postMessage(message);
-    if (Atomics.exchange(this.#control, Control.pending, 1) === 0) this.#wake();
+  #release(): void {
+    const seen = this.#seenWords.map((word) => Atomics.load(this.#control, word));
+    const isPast = ({ epoch }: { epoch: number }): boolean =>
+      seen.every((one) => one === 0 || ((one - epoch) | 0) >= 0);
+    for (const { slot } of this.#retired.filter(isPast)) this.sessions.release(slot);
+    this.#retired = this.#retired.filter((one) => !isPast(one));
+    if (this.#retired.length === 0 || this.#letGo !== undefined || this.#closing !== undefined) return;
+    this.#letGo = setTimeout(() => {
+      this.#letGo = undefined;
+      this.#release();
+    }, LET_GO);
+    this.#letGo.unref();
   }
 
-  #wake(): void {
-    this.#calls.write(this.#wakeWorker, this.#one.address, 8);
+  #wake(fd: number): void {
+    this.#calls.write(fd, this.#one.address, 8);
   }
 
   /** Reads what the worker has handed over. */
@@ -332,34 +320,33 @@ export class DataPlaneHost implements FastPath {
 
   #drain(limit: number): void {
     if (this.#closing !== undefined) return;
-    const { reports, datagrams, packets } = this.#rings;
     const handed: Uint8Array[] = [];
-    // Copies first: a report may be what makes the engine send them again.
-    packets.drain(limit, (kind, peer, _, bytes) => this.#hearPacket(kind, peer, bytes, handed));
-    reports.drain(limit, (kind, a, b, bytes) => this.#hearReport(kind, a, b, bytes));
-    datagrams.drain(limit, (_, nameLength, __, bytes) => {
-      if (nameLength > 0) this.udp.receive(decodeSockaddr(bytes), bytes.subarray(32));
-    });
+    let isEmpty = true;
+    for (const { reports, datagrams, packets } of this.#rings) {
+      // Copies first: a report may be what makes the engine send them again.
+      packets.drain(limit, (kind, peer, _, bytes) => this.#hearPacket(kind, peer, bytes, handed));
+      reports.drain(limit, (kind, a, b, bytes) => this.#hearReport(kind, a, b, bytes));
+      datagrams.drain(limit, (_, nameLength, __, bytes) => {
+        if (nameLength > 0) this.udp.receive(decodeSockaddr(bytes), bytes.subarray(32));
+      });
+      isEmpty &&= reports.isEmpty && datagrams.isEmpty && packets.isEmpty;
+    }
     if (handed.length > 0) this.device.receive(handed);
-    if (!reports.isEmpty || !datagrams.isEmpty || !packets.isEmpty) setImmediate(() => this.#drain(limit));
+    if (!isEmpty) setImmediate(() => this.#drain(limit));
   }
 
   #hearPacket(kind: number, number: number, bytes: Uint8Array, handed: Uint8Array[]): void {
     const peer = this.#peers.key(number);
     if (kind === Kind.packet) handed.push(bytes);
-    else if (kind === Kind.flow) this.#receiver?.flow(bytes);
     else if ((kind === Kind.sent || kind === Kind.doubted) && peer !== undefined)
       this.#receiver?.sent(peer, bytes);
     else if (kind === Kind.opened && peer !== undefined) this.#receiver?.opened(peer, bytes);
   }
 
-  #hearReport(kind: number, a: number, b: number, bytes: Uint8Array): void {
+  #hearReport(kind: number, _: number, b: number, bytes: Uint8Array): void {
     switch (kind) {
       case Kind.traffic:
         this.#hearTraffic(new Float64Array(bytes.buffer, bytes.byteOffset, 8));
-        return;
-      case Kind.released:
-        this.sessions.release(a);
         return;
       case Kind.sendError:
         this.udp.fail(decodeSockaddr(bytes), errnoName(b));
@@ -386,23 +373,35 @@ export class DataPlaneHost implements FastPath {
   }
 
   async #end(): Promise<void> {
-    await this.#endWorker();
+    await this.#endWorkers();
     const { tun, udp } = this.#options;
     for (const fd of [tun.fd, udp.v4, udp.v6]) if (fd >= 0) this.#calls.close(fd);
   }
 
-  async #endWorker(): Promise<void> {
-    Atomics.store(this.#control, Control.stop, 1);
-    this.#wake();
+  async #endWorkers(): Promise<void> {
     this.#watch.close();
-    const timer = setTimeout(() => void this.#worker.terminate(), END_PATIENCE);
-    await this.#exited;
-    clearTimeout(timer);
-    this.#decisions.port1.close();
+    clearTimeout(this.#letGo);
+    await this.#crew.end(() => this.#wakeWorkers.forEach((fd) => this.#wake(fd)));
     if (this.#lowAddress !== undefined) this.#calls.unmap(this.#lowAddress, this.#memory.length);
-    this.#calls.close(this.#wakeEngine);
-    this.#calls.close(this.#wakeWorker);
+    for (const fd of new Set([this.#wakeEngine, ...this.#wakeWorkers])) this.#calls.close(fd);
   }
+}
+
+interface Rings {
+  readonly reports: RingReader;
+  readonly datagrams: RingReader;
+  readonly packets: RingReader;
+}
+
+function openRings(memory: ArrayBufferLike, lane: Layout): Rings {
+  const open = (place: Layout["reports"]): RingReader => new RingReader(memory, lane.control, place);
+  return { reports: open(lane.reports), datagrams: open(lane.datagrams), packets: open(lane.packets) };
+}
+
+/** Workers that read by turns share one: only one of them waits for packets. */
+function wakeEvents(calls: FastCalls, workers: number): readonly number[] {
+  const events = Array.from({ length: workers > 2 ? 1 : workers }, () => calls.eventfd());
+  return Array.from({ length: workers }, (_, number) => events[number % events.length] ?? -1);
 }
 
 /** Small numbers for peers; one that was given back is given out again as late as possible. */

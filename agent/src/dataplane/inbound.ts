@@ -19,13 +19,22 @@ import {
   READ_SIZE,
 } from "./memory.ts";
 import { Counter, Kind } from "./messages.ts";
+import type { Order } from "./order.ts";
 import type { PlaneParts } from "./plane.ts";
+import type { RingReader } from "./ring.ts";
 
 const TRANSPORT = 4;
 const MESSAGE_OVERHEAD = 32;
 const VNET = 10;
-/** recvmmsg calls before the other direction gets its turn. */
-const CALLS = 4;
+/** Datagrams before the other direction gets its turn. */
+const DATAGRAMS = 64;
+/** Of relayed messages. */
+const RELAYED = 512;
+/** Large datagrams are received few at a time: what was received and opened must stay in the processor's cache. */
+const LARGE = 8192;
+const FEW = 2;
+/** More bytes are worth another thread's waking, when several work side by side. */
+const SMALL = 8192;
 
 /** From linux/udp.h and linux/socket.h. */
 const SOL_UDP = 17;
@@ -35,6 +44,9 @@ const MSG_TRUNC = 0x20;
 
 /** What `inspect` returns. */
 const [TCP, UDP, OTHER] = [1, 2, 3];
+/** Types of ICMP and ICMPv6 whose verdict hangs on addresses and type alone: echo request and reply. */
+const ECHO_V4 = [8, 0];
+const ECHO_V6 = [128, 129];
 /** How long an answer to what we sent stays allowed without asking again. */
 const REPLY_KEPT = 1_000;
 
@@ -44,24 +56,80 @@ export class Inbound {
   readonly #bytes: Uint8Array;
   /** What `inspect` left. */
   readonly #parsed: Int32Array;
+  readonly #order: Order;
+  /** What was opened and waits to be delivered: its slot's number is its index. */
   #opened = 0;
+  readonly #sessionOf = new Int32Array(OPENED);
+  readonly #counterOf = new Uint32Array(OPENED);
+  readonly #sizeOf = new Int32Array(OPENED);
+  /** How many datagrams the next call asks for, how many the last one brought, and how many bytes. */
+  #wanted = MESSAGES;
+  #datagrams = 0;
+  #bytesReceived = 0;
 
-  constructor(parts: PlaneParts) {
+  constructor(parts: PlaneParts, order: Order) {
     this.#parts = parts;
+    this.#order = order;
     this.#view = new DataView(parts.memory);
     this.#bytes = new Uint8Array(parts.memory);
     this.#parsed = new Int32Array(parts.memory, parts.layout.parsed, 16);
     this.#prepareMessages();
   }
 
+  /** Receives until there is no more, for a worker that alone receives. */
   drain(fd: number, now: number): void {
-    const { calls, base, layout } = this.#parts;
-    for (let i = 0; i < CALLS; i++) {
-      const count = calls.recvmmsg(fd, base + layout.receivedMessages, MESSAGES);
-      for (let m = 0; m < count; m++) this.#message(m, now);
-      if (count < MESSAGES) break;
+    for (let received = 0; received < DATAGRAMS; received += this.#datagrams) {
+      const wanted = this.#wanted;
+      this.#receive(fd);
+      this.#openReceived(now);
+      if (this.#datagrams < wanted) break;
     }
-    this.flush();
+    this.flush(now);
+  }
+
+  /** Receives once. Returns whether `follow` has much to do, so that others may receive. */
+  lead(fd: number): boolean {
+    this.#order.takeTicket();
+    this.#receive(fd);
+    return this.#bytesReceived > SMALL;
+  }
+
+  /** Opens what `lead` has received, and delivers it in turn. */
+  follow(now: number): void {
+    this.#openReceived(now);
+    this.flush(now);
+    this.#order.finish();
+  }
+
+  /** Messages that came by a relay: the engine hands them over. */
+  takeRelayed(ring: RingReader, now: number): void {
+    const at = this.#parts.layout.received + HEADROOM;
+    const { counters } = this.#parts;
+    for (let i = 0; i < RELAYED && ring.next(); i++) {
+      const { length } = ring;
+      if (length <= READ_SIZE) {
+        this.#bytes.copyWithin(at, ring.at, ring.at + length);
+        if (!this.#open(at, length, now)) add(counters, Counter.expired, 1);
+      }
+      ring.advance();
+    }
+    this.flush(now);
+  }
+
+  #receive(fd: number): void {
+    const { calls, base, layout } = this.#parts;
+    const wanted = this.#wanted;
+    const count = Math.max(0, calls.recvmmsg(fd, base + layout.receivedMessages, wanted));
+    let bytes = 0;
+    for (let m = 0; m < count; m++)
+      bytes += this.#view.getUint32(layout.receivedMessages + m * MESSAGE_HEADER + 56, true);
+    this.#datagrams = count;
+    this.#bytesReceived = bytes;
+    this.#wanted = bytes > count * LARGE ? FEW : MESSAGES;
+  }
+
+  #openReceived(now: number): void {
+    for (let m = 0; m < this.#datagrams; m++) this.#message(m, now);
   }
 
   /** One datagram, or several of one length that the kernel has put together. */
@@ -103,7 +171,7 @@ export class Inbound {
       add(counters, Counter.ringDropped, 1);
   }
 
-  /** Returns false where it is the engine's to handle. */
+  /** Opens a message; it is delivered later. Returns false where it is the engine's to handle. */
   #open(message: number, size: number, now: number): boolean {
     const view = this.#view;
     const { table, sessions, layout, counters, aead } = this.#parts;
@@ -111,29 +179,50 @@ export class Inbound {
     const slot = table.slotOf(view.getInt32(message + 4, true));
     const length = size - MESSAGE_OVERHEAD;
     if (slot < 0 || length > layout.largest || view.getInt32(message + 12, true) !== 0) return false;
-    if (now >= (table.slotUntil[slot] ?? 0)) return false;
+    if (now >= sessions.until(slot)) return false;
     const counter = view.getUint32(message + 8, true);
     if (counter === 0xffff_ffff) return false;
     if (!sessions.isFresh(slot, counter)) {
       add(counters, Counter.replay, 1);
       return true;
     }
-    if (this.#opened === OPENED) this.flush();
-    const to = layout.opened + this.#opened * layout.slot;
+    if (this.#opened === OPENED) this.flush(now);
+    const place = this.#opened;
+    const to = layout.opened + place * layout.slot;
     if (!aead.open(to, message, length, sessions.receiveKey(slot), counter | 0)) {
       add(counters, Counter.unauthenticated, 1);
       return true;
     }
-    if (!sessions.mark(slot, counter)) {
-      add(counters, Counter.replay, 1);
-      return true;
-    }
-    const peer = table.slotPeer[slot] ?? -1;
-    this.#parts.traffic.received(peer, size, length > 0);
-    add(counters, Counter.receivedPackets, 1);
-    add(counters, Counter.receivedBytes, size);
-    if (length > 0) this.#deliver(to + BLOCK, length, peer, now);
+    this.#sessionOf[place] = slot;
+    this.#counterOf[place] = counter;
+    this.#sizeOf[place] = size;
+    this.#opened = place + 1;
     return true;
+  }
+
+  /** Delivers what was opened, each message once, and writes all that was gathered. */
+  flush(now: number): void {
+    const opened = this.#opened;
+    if (opened === 0) return;
+    this.#order.awaitTurn();
+    const { sessions, layout, counters, traffic } = this.#parts;
+    for (let place = 0; place < opened; place++) {
+      const slot = this.#sessionOf[place] ?? 0;
+      if (!sessions.mark(slot, this.#counterOf[place] ?? 0)) {
+        add(counters, Counter.replay, 1);
+        continue;
+      }
+      const size = this.#sizeOf[place] ?? 0;
+      const peer = sessions.peer(slot);
+      if (peer < 0) continue;
+      traffic.received(peer, size, size > MESSAGE_OVERHEAD);
+      add(counters, Counter.receivedPackets, 1);
+      add(counters, Counter.receivedBytes, size);
+      if (size > MESSAGE_OVERHEAD)
+        this.#deliver(layout.opened + place * layout.slot + BLOCK, size - MESSAGE_OVERHEAD, peer, now);
+    }
+    this.#writeFlows();
+    this.#opened = 0;
   }
 
   /** An opened packet of `peer`: to the device, to the engine, or nowhere. */
@@ -147,14 +236,35 @@ export class Inbound {
     const parsed = this.#parsed;
     const length = parsed[0] ?? 0;
     const version = parsed[2] ?? 0;
-    const isPlain =
-      kind === TCP ? ((parsed[3] ?? 0) & (tcpFlag.syn | tcpFlag.ack)) !== tcpFlag.syn : kind === UDP;
-    const ports = kind === UDP ? (parsed[4] ?? 0) : 0;
-    const known = isPlain && table.verdicts.find(packet, version, ports, now) === peer;
-    if (!known && !this.#judge(packet, length, version, kind, isPlain ? ports : -1, peer, now)) return;
+    const proto = this.#protocolOf(packet, length, version, kind);
+    const ports =
+      kind === UDP
+        ? (parsed[4] ?? 0)
+        : kind === OTHER
+          ? (this.#bytes[packet + (version === 4 ? 20 : 40)] ?? 0)
+          : 0;
+    const known = proto !== 0 && table.verdicts.find(packet, version, proto, ports, now) === peer;
+    if (!known && !this.#judge(packet, length, version, proto, ports, peer, now)) return;
     if (kind === TCP ? ((parsed[3] ?? 0) & tcpFlag.syn) !== 0 : kind === OTHER)
-      packets.clamp(packet, length, table.mtu[peer] ?? 0);
+      packets.clamp(packet, length, table.mtuOf(peer));
     this.#write(packet, length, kind);
+  }
+
+  /** The protocol of a packet whose verdict is the same for all of its kind; 0 for others. */
+  #protocolOf(packet: number, length: number, version: number, kind: number): number {
+    if (kind === UDP) return protocol.udp;
+    if (kind === TCP) {
+      const flags = this.#parsed[3] ?? 0;
+      return (flags & (tcpFlag.syn | tcpFlag.ack)) !== tcpFlag.syn ? protocol.tcp : 0;
+    }
+    const bytes = this.#bytes;
+    if (version === 6) {
+      const isEcho = bytes[packet + 6] === protocol.icmpV6 && length >= 48;
+      return isEcho && ECHO_V6.includes(bytes[packet + 40] ?? 0) ? protocol.icmpV6 : 0;
+    }
+    const isWhole = bytes[packet] === 0x45 && (this.#view.getUint16(packet + 6) & 0x3fff) === 0;
+    const isEcho = isWhole && bytes[packet + 9] === protocol.icmp && length >= 28;
+    return isEcho && ECHO_V4.includes(bytes[packet + 20] ?? -1) ? protocol.icmp : 0;
   }
 
   /** Asks the tables and the filter. Returns whether the packet may go to the device. */
@@ -162,31 +272,25 @@ export class Inbound {
     packet: number,
     length: number,
     version: number,
-    kind: number,
+    proto: number,
     ports: number,
     peer: number,
     now: number,
   ): boolean {
     const { table, counters, handover } = this.#parts;
-    const copy = this.#bytes.slice(packet, packet + length);
-    if (!table.allowed.mayHaveSent(peer, copy)) {
+    const isV4 = version === 4;
+    if (!table.routes.mayHaveSent(peer, packet + (isV4 ? 12 : 8), isV4 ? 4 : 16)) {
       add(counters, Counter.wrongSource, 1);
       return false;
     }
-    const parsed = parsePacket(copy);
+    const parsed = parsePacket(this.#bytes.slice(packet, packet + length));
     if (typeof parsed === "string") {
       add(counters, Counter.malformed, 1);
       return false;
     }
     const decision = table.filter?.accepts(parsed);
-    const isFlow = parsed.protocol === protocol.udp || parsed.protocol === protocol.sctp;
-    const isAppeal = decision?.why === "no-rule" && isFlow;
-    if (
-      decision === undefined ||
-      isAppeal ||
-      (decision.why === "tsmp" && parsed.protocol === protocol.tsmp)
-    ) {
-      // What we sent by a relay, the engine knows; its own messages are its own to answer.
+    if (decision === undefined || (decision.why === "tsmp" && parsed.protocol === protocol.tsmp)) {
+      // Its own messages are the engine's to answer.
       if (!handover.push(Kind.opened, peer, 0, packet, length)) add(counters, Counter.ringDropped, 1);
       return false;
     }
@@ -194,16 +298,16 @@ export class Inbound {
       add(counters, Counter.filtered, 1);
       return false;
     }
-    if ((kind === TCP && ports === 0) || (kind === UDP && ports !== 0 && ports !== -1)) {
-      const until = kind === UDP && decision.why === "reply" ? now + REPLY_KEPT : Number.POSITIVE_INFINITY;
-      table.verdicts.keep(packet, version, ports, peer, until);
+    if (proto !== 0) {
+      const until =
+        proto === protocol.udp && decision.why === "reply" ? now + REPLY_KEPT : Number.POSITIVE_INFINITY;
+      table.verdicts.keep(packet, version, proto, ports, peer, until);
     }
     return true;
   }
 
   #write(packet: number, length: number, kind: number): void {
     const { packets, offload, udpOffload } = this.#parts;
-    this.#opened++;
     if (offload && (kind === TCP || kind === UDP)) {
       for (;;) {
         const flow = packets.offer(udpOffload ? 1 : 0);
@@ -217,14 +321,8 @@ export class Inbound {
     this.#writeSingle(packet, length);
   }
 
-  /** Writes all that was gathered. */
-  flush(): void {
-    this.#writeFlows();
-    this.#opened = 0;
-  }
-
   #writeFlows(): void {
-    if (!this.#parts.offload || this.#opened === 0) return;
+    if (!this.#parts.offload) return;
     for (let flow = 0; flow < GATHERED_FLOWS; flow++) this.#writeFlow(flow);
   }
 
@@ -232,22 +330,22 @@ export class Inbound {
     const { packets, calls, tun, base, layout } = this.#parts;
     const iovecs = packets.finish(flow);
     if (iovecs === 0) return;
-    this.#count(calls.writev(tun, base + flowIovecs(layout, flow), iovecs));
+    this.#noteWrite(calls.writev(tun, base + flowIovecs(layout, flow), iovecs));
   }
 
   #writeSingle(packet: number, length: number): void {
     const { calls, tun, base, layout, offload } = this.#parts;
     if (!offload) {
-      this.#count(calls.write(tun, base + packet, length));
+      this.#noteWrite(calls.write(tun, base + packet, length));
       return;
     }
     const { singleIovecs: at } = layout;
     setAddress(this.#view, at + IOVEC, base + packet);
     this.#view.setUint32(at + IOVEC + 8, length, true);
-    this.#count(calls.writev(tun, base + at, 2));
+    this.#noteWrite(calls.writev(tun, base + at, 2));
   }
 
-  #count(result: number): void {
+  #noteWrite(result: number): void {
     add(this.#parts.counters, Counter.writeCalls, 1);
     if (result < 0) add(this.#parts.counters, Counter.tunDropped, 1);
   }

@@ -58,6 +58,8 @@ export const Control = {
   /** The order of what was read from the device, and of what came from the network; see `order.ts`. */
   outbound: 64,
   inbound: 112,
+  /** The ring of messages that came by a relay: how many bytes were written and read. */
+  relayed: 160,
 } as const;
 
 /** Words of a lane's own control area. */
@@ -68,7 +70,6 @@ const LaneControl = {
   reports: 16,
   datagrams: 48,
   packets: 80,
-  relayed: 112,
 } as const;
 
 const LINE = 64;
@@ -190,8 +191,9 @@ export function planMemory({ mtu, maxSessions, maxPeers, workers = 1 }: MemoryOp
     routes: take(routeTableSize(prefixes)),
     filter: take(FILTER_SIZE),
     sessions: take(maxSessions * SESSION_SIZE),
+    relayed: { at: take(RELAYED_SIZE), size: RELAYED_SIZE, words: Control.relayed },
   };
-  const laneAt = take(9 * LINE);
+  const laneAt = take(8 * LINE);
   const words = (laneAt - control) / 4;
   const ring = (size: number, word: number): RingPlace => ({ at: take(size), size, words: words + word });
   const lane = {
@@ -207,7 +209,6 @@ export function planMemory({ mtu, maxSessions, maxPeers, workers = 1 }: MemoryOp
     reports: ring(REPORTS_SIZE, LaneControl.reports),
     datagrams: ring(DATAGRAMS_SIZE, LaneControl.datagrams),
     packets: ring(PACKETS_SIZE, LaneControl.packets),
-    relayed: ring(RELAYED_SIZE, LaneControl.relayed),
     read: take(HEADROOM + READ_SIZE + TAILROOM),
     sealed: take(TRAIN * slot),
     sealedIovecs: take(TRAIN * IOVEC),
@@ -224,7 +225,16 @@ export function planMemory({ mtu, maxSessions, maxPeers, workers = 1 }: MemoryOp
     singleHeader: take(LINE),
   };
   const laneSize = end - laneAt;
-  const sizes = { prefixes, filterSize: FILTER_SIZE, lane: words, laneSize, workers, slot, largest, receivedSlot };
+  const sizes = {
+    prefixes,
+    filterSize: FILTER_SIZE,
+    lane: words,
+    laneSize,
+    workers,
+    slot,
+    largest,
+    receivedSlot,
+  };
   return { ...shared, ...lane, ...sizes, size: laneAt + workers * laneSize };
 }
 
@@ -232,7 +242,7 @@ export function planMemory({ mtu, maxSessions, maxPeers, workers = 1 }: MemoryOp
 export function layoutOf(layout: Layout, number: number): Layout {
   const by = number * layout.laneSize;
   const ring = ({ at, size, words }: RingPlace): RingPlace => ({ at: at + by, size, words: words + by / 4 });
-  const { reports, datagrams, packets, relayed } = layout;
+  const { reports, datagrams, packets } = layout;
   const moved: { -readonly [name in (typeof LANE_AREAS)[number]]?: number } = {};
   for (const name of LANE_AREAS) moved[name] = layout[name] + by;
   return {
@@ -242,7 +252,6 @@ export function layoutOf(layout: Layout, number: number): Layout {
     reports: ring(reports),
     datagrams: ring(datagrams),
     packets: ring(packets),
-    relayed: ring(relayed),
   };
 }
 

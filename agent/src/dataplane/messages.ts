@@ -13,7 +13,7 @@ export type PlaneMessage =
       readonly peer: number;
       readonly until: number;
     }
-  /** It must not be used any more; a `released` record confirms that it is not. */
+  /** It must not be used any more. */
   | { readonly kind: "close-session"; readonly slot: number }
   /** How to send to the peer. Without a `to` its packets are the engine's. */
   | { readonly kind: "send"; readonly peer: number; readonly to: SendTo | undefined }
@@ -30,16 +30,14 @@ export interface SendTo {
   readonly until: number;
   /** Copies go to the engine, as many as it can use. */
   readonly inDoubt: boolean;
-  /** struct sockaddr_in or sockaddr_in6. */
-  readonly address: Uint8Array;
+  /** struct sockaddr_in or sockaddr_in6; without one the engine sends what was sealed. */
+  readonly address: Uint8Array | undefined;
 }
 
 /** Kinds of records; `a` and `b` are their two numbers. */
 export const Kind = {
   /** reports: eight 64-bit floats, see `traffic.ts`. */
   traffic: 1,
-  /** reports: slot a is not used any more. */
-  released: 2,
   /** reports: errno b for a datagram to the address in the bytes. */
   sendError: 3,
   /** reports: the TUN device is gone, errno b. */
@@ -52,8 +50,8 @@ export const Kind = {
   opened: 7,
   /** packets: a copy of a message to peer a, for the engine to send again at once. */
   doubted: 8,
-  /** packets: a packet to peer a was sent that begins a flow; the filter must know. */
-  flow: 9,
+  /** packets: a message that was sealed for peer a, for the engine to send. */
+  relayed: 9,
   /** packets: a copy of a message that was sent to peer a, to be kept. */
   sent: 10,
 } as const;

@@ -7,6 +7,7 @@
 import { parsePacket, protocol, tcpFlag } from "../core/ip/packet.ts";
 import { BLOCK, IOVEC, MESSAGE_HEADER, TRAIN } from "./memory.ts";
 import { Counter, Kind } from "./messages.ts";
+import type { Order } from "./order.ts";
 import type { PlaneParts } from "./plane.ts";
 
 /** Reads before the other direction gets its turn. */
@@ -35,6 +36,8 @@ const [EAGAIN, EINTR, EIO, EINVAL, EMSGSIZE, ENOBUFS, EBADFD] = [11, 4, 5, 22, 9
 const COPIES = 64;
 /** While the path is in doubt: what the relay may carry of a bulk transfer, until the path is given up. */
 const COPIES_IN_DOUBT = 512;
+/** A read of more packets is worth another thread's waking, when several work side by side. */
+const SMALL = 8;
 /** How long a flow that was noted counts as noted. */
 const NOTED = 1_000;
 
@@ -45,6 +48,12 @@ export class Outbound {
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
   readonly #packetAt: number;
+  readonly #order: Order;
+  /** The read that is being sealed: how many packets, how far apart, for whom, from which counter on. */
+  #cutCount = 0;
+  #cutSize = 0;
+  #cutPeer = -1;
+  #cutCounter = 0;
   /** The train that is being made. */
   #peer = -1;
   #size = 0;
@@ -52,8 +61,9 @@ export class Outbound {
   #total = 0;
   #isClosed = false;
 
-  constructor(parts: PlaneParts) {
+  constructor(parts: PlaneParts, order: Order) {
     this.#parts = parts;
+    this.#order = order;
     this.gso = parts.gso;
     parts.counters[Counter.gso] = parts.gso ? 1 : 0;
     this.#view = new DataView(parts.memory);
@@ -66,74 +76,109 @@ export class Outbound {
     }
   }
 
+  /** Reads until there is no more, for a worker that alone reads the device. */
   drain(now: number): void {
-    const { calls, base, offload, tun } = this.#parts;
-    const at = this.#packetAt - (offload ? VNET : 0);
-    if (!offload) this.#bytes.fill(0, this.#packetAt - VNET, this.#packetAt);
     for (let i = 0; i < READS; i++) {
-      const length = calls.read(tun, base + at, 65_535 + (offload ? VNET : 0));
-      if (length < 0) {
-        if (length !== -EAGAIN && length !== -EINTR) this.#lose(-length);
-        break;
-      }
-      this.#take(length - (offload ? VNET : 0), now);
-      if (!offload) this.#bytes.fill(0, this.#packetAt - VNET, this.#packetAt);
+      const length = this.#read();
+      if (length < 0) break;
+      if (this.#take(length, now)) this.#seal();
     }
     this.flush();
   }
 
-  /** Takes one read of `length` bytes, with its virtio header before it. */
-  #take(length: number, now: number): void {
-    const { packets, counters, table, layout } = this.#parts;
+  /** Reads for as long as there is little to do. Returns whether `follow` has much to do, so that others may read. */
+  lead(now: number): boolean {
+    this.#order.takeTicket();
+    for (let i = 0; i < READS; i++) {
+      const length = this.#read();
+      if (length < 0) break;
+      if (!this.#take(length, now)) continue;
+      if (this.#cutCount > SMALL) return true;
+      this.#seal();
+    }
+    return false;
+  }
+
+  /** Seals what `lead` has left, and sends in turn. */
+  follow(hasLeft: boolean): void {
+    if (hasLeft) this.#seal();
+    this.flush();
+    this.#order.finish();
+  }
+
+  /** The length of the next read without its virtio header, or -1. */
+  #read(): number {
+    const { calls, base, offload, tun } = this.#parts;
+    const headroom = offload ? VNET : 0;
+    if (!offload) this.#bytes.fill(0, this.#packetAt - VNET, this.#packetAt);
+    const length = calls.read(tun, base + this.#packetAt - headroom, 65_535 + headroom);
+    if (length >= 0) return Math.max(0, length - headroom);
+    if (length !== -EAGAIN && length !== -EINTR) this.#lose(-length);
+    return -1;
+  }
+
+  /** Takes one read, with its virtio header before it. Returns whether there is something to seal. */
+  #take(length: number, now: number): boolean {
+    const { packets, counters, table } = this.#parts;
     const packet = this.#packetAt;
     const size = this.#view.getUint16(packet - 6, true);
-    const count = length < 0 ? -1 : packets.begin(packet, length, packet - VNET);
+    const count = packets.begin(packet, length, packet - VNET);
     if (count < 0) {
       add(counters, Counter.malformed, 1);
-      return;
+      return false;
     }
     const version = (this.#bytes[packet] ?? 0) >> 4;
     const peer = this.#route(packet, version, now);
     if (peer < 0) {
-      add(counters, Counter.noPeer, count);
-      return;
+      if (!table.routes.isIncomplete) add(counters, Counter.noPeer, count);
+      else this.#handOver(packet, count, size);
+      return false;
     }
-    const mtu = table.mtu[peer] ?? 0;
+    if (peer !== table.peer) {
+      this.flush();
+      table.look(peer);
+    }
+    const { mtu, sendSlot: slot } = table;
     if (packets.longest() > mtu) {
       this.#handOver(packet, count, size);
-      return;
+      return false;
     }
     if (count === 1) this.#clamp(packet, version, length, mtu);
-    const slot = table.sendSlot[peer] ?? -1;
-    const counter =
-      slot >= 0 && now < (table.sendUntil[peer] ?? 0) ? this.#parts.sessions.reserve(slot, count) : -1;
+    const counter = slot >= 0 && now < table.sendUntil ? this.#parts.sessions.reserve(slot, count) : -1;
     if (counter < 0) {
       this.#handOver(packet, count, size);
-      return;
+      return false;
     }
     if (this.#protocol(packet, version) === protocol.udp) this.#noteFlow(packet, version, length, peer, now);
-    const key = this.#parts.sessions.sendKey(slot);
-    const index = this.#parts.sessions.remoteIndex(slot);
-    const inDoubt = table.sendDoubted[peer] === 1;
-    const copies = this.#parts.traffic.unreported(peer) < (inDoubt ? COPIES_IN_DOUBT : COPIES);
+    this.#cutCount = count;
+    this.#cutSize = size;
+    this.#cutPeer = peer;
+    this.#cutCounter = counter;
+    return true;
+  }
+
+  #seal(): void {
+    const { packets, counters, table, layout, sessions, handover, traffic, aead } = this.#parts;
+    const { sendSlot: slot, isInDoubt, isByEngine } = table;
+    const packet = this.#packetAt;
+    const [count, size, peer, counter] = [this.#cutCount, this.#cutSize, this.#cutPeer, this.#cutCounter];
+    const key = sessions.sendKey(slot);
+    const index = sessions.remoteIndex(slot);
+    const kind = isByEngine ? Kind.relayed : isInDoubt ? Kind.doubted : Kind.sent;
+    const copies = isByEngine || traffic.unreported(peer) < (isInDoubt ? COPIES_IN_DOUBT : COPIES);
     let bytes = 0;
     for (let i = 0; i < count; i++) {
       const padded = packets.next(i, this.#parts.mtu);
-      const place = this.#place(peer, padded + MESSAGE_OVERHEAD);
+      const length = padded + MESSAGE_OVERHEAD;
+      const place = isByEngine ? 0 : this.#place(peer, length);
       const to = layout.sealed + place * layout.slot;
       const lengthAt = layout.sealedIovecs + place * IOVEC + 8;
-      this.#parts.aead.seal(to, packet + i * size, padded, key, index, (counter + i) | 0, lengthAt);
-      bytes += padded + MESSAGE_OVERHEAD;
-      if (copies)
-        this.#parts.handover.push(
-          inDoubt ? Kind.doubted : Kind.sent,
-          peer,
-          0,
-          to + 48,
-          padded + MESSAGE_OVERHEAD,
-        );
+      aead.seal(to, packet + i * size, padded, key, index, (counter + i) | 0, lengthAt);
+      bytes += length;
+      if (copies && !handover.push(kind, peer, 0, to + 48, length) && isByEngine)
+        add(counters, Counter.ringDropped, 1);
     }
-    this.#parts.traffic.sent(peer, count, bytes);
+    traffic.sent(peer, count, bytes);
     add(counters, Counter.sentPackets, count);
     add(counters, Counter.sentBytes, bytes);
   }
@@ -152,24 +197,22 @@ export class Outbound {
 
   #route(packet: number, version: number, now: number): number {
     const { outboundVerdicts, routes } = this.#parts.table;
-    const known = outboundVerdicts.find(packet, version, 0, now);
+    const known = outboundVerdicts.find(packet, version, 0, 0, now);
     if (known >= 0) return known;
-    const peer = routes.lookupBytes(this.#bytes, packet + (version === 4 ? 16 : 24), version === 4 ? 4 : 16);
-    if (peer === undefined) return -1;
-    outboundVerdicts.keep(packet, version, 0, peer, Number.POSITIVE_INFINITY);
+    const peer = routes.lookup(packet + (version === 4 ? 16 : 24), version === 4 ? 4 : 16);
+    if (peer >= 0) outboundVerdicts.keep(packet, version, 0, 0, peer, Number.POSITIVE_INFINITY);
     return peer;
   }
 
-  /** The filter must know which flows are ours: its own here, and the engine's. */
+  /** The filter must know which flows are ours. */
   #noteFlow(packet: number, version: number, length: number, peer: number, now: number): void {
     const { outboundVerdicts, filter } = this.#parts.table;
     const ports = this.#view.getInt32(packet + (version === 4 ? 20 : 40), true);
-    if (ports !== 0 && outboundVerdicts.find(packet, version, ports, now) >= 0) return;
+    if (outboundVerdicts.find(packet, version, protocol.udp, ports, now) >= 0) return;
     const parsed = parsePacket(this.#bytes.slice(packet, packet + length));
     if (typeof parsed === "string") return;
     filter?.noteOutbound(parsed);
-    const told = this.#parts.handover.push(Kind.flow, peer, 0, packet, Math.min(length, this.#parts.mtu));
-    if (told && ports !== 0) outboundVerdicts.keep(packet, version, ports, peer, now + NOTED);
+    outboundVerdicts.keep(packet, version, protocol.udp, ports, peer, now + NOTED);
   }
 
   /** The engine has to send these: there is no session, or no proven path. */
@@ -204,6 +247,7 @@ export class Outbound {
   flush(): void {
     const count = this.#count;
     if (count === 0) return;
+    this.#order.awaitTurn();
     this.#count = 0;
     this.#total = 0;
     this.#isClosed = false;
@@ -214,9 +258,10 @@ export class Outbound {
   #send(first: number, count: number): void {
     const { calls, base, layout, counters, table, udp4, udp6 } = this.#parts;
     const peer = this.#peer;
-    const addressAt = table.addressAt(peer);
+    const { addressLength } = table;
+    const addressAt = layout.target;
     const fd = this.#view.getUint16(addressAt, true) === AF_INET6 ? udp6 : udp4;
-    this.#describe(addressAt, table.addressLength[peer] ?? 0, first, count);
+    this.#describe(addressAt, addressLength, first, count);
     let result = calls.sendmsg(fd, base + layout.sendMessage);
     if (result === -EAGAIN) {
       this.#waitForRoom(fd);
@@ -232,7 +277,7 @@ export class Outbound {
     }
     add(counters, Counter.sendDropped, count);
     if (result !== -EAGAIN && result !== -ENOBUFS) {
-      this.#parts.reports.push(Kind.sendError, peer, -result, addressAt, table.addressLength[peer] ?? 0);
+      this.#parts.reports.push(Kind.sendError, peer, -result, addressAt, addressLength);
     }
   }
 

@@ -1,145 +1,167 @@
-/** What the worker knows of peers, sessions and the filter: the engine's decisions, in the form that a packet asks for. */
+/**
+ * What a worker knows of peers, sessions and the filter: the engine's decisions, in the form that a packet asks for.
+ * They lie in shared memory; here is one thread's view of them.
+ *
+ *     peer     changes (4, odd while one is made)  slot to send with + 1 (4; 0: none)  until (8, float)
+ *              flags (4)  length of its address (4)  longest packet (4; 0: 1,280)  –  address (28)
+ *
+ * The engine counts its changes (the epoch). A worker takes the count over when it wakes, forgets what it knew of an
+ * older one, and so uses nothing that was taken back before it woke.
+ */
 import { Prefix } from "../base/address.ts";
-import { compileFilter, type PacketFilter } from "../core/filter/filter.ts";
-import { PrefixTable } from "../core/ip/prefix-table.ts";
+import { compileFilter, type FilterRuleJson, type PacketFilter } from "../core/filter/filter.ts";
 import { BASE_MTU } from "../core/path/path-mtu.ts";
-import { AllowedIps } from "../core/wireguard/allowed-ips.ts";
-import { ADDRESS_SIZE, type Layout } from "./memory.ts";
-import type { PlaneMessage, SendTo } from "./messages.ts";
+import { ADDRESS_SIZE, Control, type Layout, PEER_SIZE, seenWord } from "./memory.ts";
+import { RouteTable } from "./route-table.ts";
+import { SessionIndex, type SessionTable } from "./session-table.ts";
+import { SharedFlows } from "./shared-flows.ts";
 import { VerdictCache } from "./verdict-cache.ts";
-import type { SessionTable } from "./session-table.ts";
 
+/** Words of a peer's line. */
+export const PeerWord = { changes: 0, slot: 1, flags: 4, addressLength: 5, mtu: 6, address: 8 } as const;
+export const PEER_UNTIL = 8;
+/** The path is in doubt: copies go to the engine. */
+export const IN_DOUBT = 1;
+/** Sealed messages go to the engine, which sends them. */
+export const BY_ENGINE = 2;
+
+const WORDS = PEER_SIZE / 4;
+/** Nobody's number. */
 const NONE = -1;
 
+/** What lies in the memory beside the filter's rules. */
+export interface FilterText {
+  readonly rules: readonly FilterRuleJson[];
+  readonly localAddresses: readonly string[];
+}
+
 export class PeerTable {
-  readonly routes = new PrefixTable<number>();
-  readonly allowed = new AllowedIps<number>();
+  readonly routes: RouteTable;
   /** Of packets that came from a peer, and of those for one. */
   readonly verdicts: VerdictCache;
   readonly outboundVerdicts: VerdictCache;
+  /** `undefined`: the engine judges. */
   filter: PacketFilter | undefined;
-  /** For each peer: the slot to send with or -1, until when, and the length of its address. */
-  readonly sendSlot: Int32Array;
-  readonly sendUntil: Float64Array;
-  /** 1 while the path is in doubt. */
-  readonly sendDoubted: Uint8Array;
-  readonly addressLength: Int32Array;
-  /** How long a packet to it may be. */
-  readonly mtu: Int32Array;
-  /** For each slot: whose it is or -1, and until when it is received with. */
-  readonly slotPeer: Int32Array;
-  readonly slotUntil: Float64Array;
-  readonly #slotByIndex = new Map<number, number>();
-  readonly #prefixes = new Map<number, readonly Prefix[]>();
+  /** Of the peer that was looked at last: with which slot to send or -1, until when, and how. */
+  peer = NONE;
+  sendSlot = NONE;
+  sendUntil = 0;
+  isInDoubt = false;
+  isByEngine = false;
+  addressLength = 0;
+  mtu: number = BASE_MTU;
   readonly #sessions: SessionTable;
+  readonly #index: SessionIndex;
+  readonly #flows: SharedFlows;
   readonly #bytes: Uint8Array;
+  readonly #control: Int32Array;
+  readonly #words: Int32Array;
+  readonly #floats: Float64Array;
   readonly #layout: Layout;
+  #epoch = 0;
+  #rules = 0;
+  #filterChanges = 0;
   #lastIndex = 0;
   #lastSlot = NONE;
 
   constructor(memory: ArrayBufferLike, layout: Layout, sessions: SessionTable, limits: TableLimits) {
     this.#bytes = new Uint8Array(memory);
+    this.#control = new Int32Array(memory, layout.control);
+    this.#words = new Int32Array(memory, layout.peers, limits.maxPeers * WORDS);
+    this.#floats = new Float64Array(memory, layout.peers, limits.maxPeers * (PEER_SIZE / 8));
     this.#layout = layout;
     this.#sessions = sessions;
+    this.#index = new SessionIndex(memory, layout.indexes, limits.maxSessions);
+    this.#flows = new SharedFlows(memory, layout.flowTable);
+    this.routes = new RouteTable(memory, layout.routes, layout.prefixes);
     this.verdicts = new VerdictCache(memory);
     this.outboundVerdicts = new VerdictCache(memory);
-    this.sendSlot = new Int32Array(limits.maxPeers).fill(NONE);
-    this.sendDoubted = new Uint8Array(limits.maxPeers);
-    this.sendUntil = new Float64Array(limits.maxPeers);
-    this.addressLength = new Int32Array(limits.maxPeers);
-    this.mtu = new Int32Array(limits.maxPeers).fill(BASE_MTU);
-    this.slotPeer = new Int32Array(limits.maxSessions).fill(NONE);
-    this.slotUntil = new Float64Array(limits.maxSessions);
   }
 
-  /** The slot of a session that may be received with, or -1. */
+  /** Before a wait: nothing of the tables is used until `enter`. */
+  leave(): void {
+    Atomics.store(this.#control, seenWord(this.#layout), 0);
+  }
+
+  /** After a wait: what changed meanwhile counts from now on. */
+  enter(): void {
+    const control = this.#control;
+    let epoch: number;
+    do {
+      epoch = Atomics.load(control, Control.epoch);
+      Atomics.store(control, seenWord(this.#layout), epoch);
+    } while (Atomics.load(control, Control.epoch) !== epoch);
+    if (epoch === this.#epoch) return;
+    this.#epoch = epoch;
+    this.peer = NONE;
+    this.#lastSlot = NONE;
+    this.#lastIndex = 0;
+    const rules = Atomics.load(control, Control.rules);
+    if (rules === this.#rules) return;
+    this.#rules = rules;
+    this.#takeFilter();
+    this.verdicts.clear();
+    this.outboundVerdicts.clear();
+  }
+
+  /** The slot of a session that may be received with at `now`, or -1. */
   slotOf(index: number): number {
-    if (index === this.#lastIndex) return this.#lastSlot;
-    const slot = this.#slotByIndex.get(index) ?? NONE;
+    if (index === this.#lastIndex && this.#lastSlot >= 0) return this.#lastSlot;
+    const slot = this.#index.find(index);
+    if (slot < 0 || this.#sessions.localIndex(slot) !== index) return NONE;
     this.#lastIndex = index;
     this.#lastSlot = slot;
     return slot;
   }
 
-  addressAt(peer: number): number {
-    return this.#layout.addresses + peer * ADDRESS_SIZE;
-  }
-
-  /** Returns a slot that is let go of, or -1. */
-  apply(message: PlaneMessage): number {
-    this.#lastIndex = 0;
-    this.#lastSlot = this.#slotByIndex.get(0) ?? NONE;
-    switch (message.kind) {
-      case "peer":
-        this.#setPrefixes(message.peer, message.prefixes.map(Prefix.parse));
-        return NONE;
-      case "remove-peer":
-        this.#setPrefixes(message.peer, []);
-        this.sendSlot[message.peer] = NONE;
-        this.mtu[message.peer] = BASE_MTU;
-        return NONE;
-      case "mtu":
-        this.mtu[message.peer] = message.mtu;
-        return NONE;
-      case "session":
-        this.slotPeer[message.slot] = message.peer;
-        this.slotUntil[message.slot] = message.until;
-        this.#slotByIndex.set(this.#sessions.localIndex(message.slot), message.slot);
-        this.#lastSlot = this.#slotByIndex.get(0) ?? NONE;
-        return NONE;
-      case "close-session":
-        this.#close(message.slot);
-        return message.slot;
-      case "send":
-        this.#setSend(message.peer, message.to);
-        return NONE;
-      case "filter":
-        this.filter =
-          message.rules === undefined
-            ? undefined
-            : compileFilter(message.rules, {
-                localAddresses: message.localAddresses.map(Prefix.parse),
-                previous: this.filter,
-              });
-        this.verdicts.clear();
-        this.outboundVerdicts.clear();
-        return NONE;
+  /** Fills in how to send to `peer`, its address in the lane's `target`. */
+  look(peer: number): void {
+    if (peer === this.peer) return;
+    const at = peer * WORDS;
+    const words = this.#words;
+    for (;;) {
+      const changes = Atomics.load(words, at + PeerWord.changes);
+      if ((changes & 1) !== 0) continue;
+      this.#copy(at);
+      if (Atomics.load(words, at + PeerWord.changes) === changes) break;
     }
+    this.peer = peer;
   }
 
-  #setPrefixes(peer: number, prefixes: readonly Prefix[]): void {
-    for (const prefix of this.#prefixes.get(peer) ?? []) {
-      if (this.routes.get(prefix) === peer) this.routes.delete(prefix);
-    }
-    for (const prefix of prefixes) this.routes.set(prefix, peer);
-    if (prefixes.length > 0) {
-      this.#prefixes.set(peer, prefixes);
-      this.allowed.set(peer, prefixes);
-    } else {
-      this.#prefixes.delete(peer);
-      this.allowed.delete(peer);
-    }
-    this.verdicts.clear();
-    this.outboundVerdicts.clear();
+  mtuOf(peer: number): number {
+    return this.#words[peer * WORDS + PeerWord.mtu] || BASE_MTU;
   }
 
-  #setSend(peer: number, to: SendTo | undefined): void {
-    this.sendSlot[peer] = to?.slot ?? NONE;
-    if (to === undefined) return;
-    this.sendUntil[peer] = to.until;
-    this.sendDoubted[peer] = to.inDoubt ? 1 : 0;
-    this.addressLength[peer] = to.address.length;
-    this.#bytes.set(to.address, this.addressAt(peer));
+  #copy(at: number): void {
+    const words = this.#words;
+    const flags = Atomics.load(words, at + PeerWord.flags);
+    this.sendSlot = Atomics.load(words, at + PeerWord.slot) - 1;
+    this.sendUntil = this.#floats[at / 2 + PEER_UNTIL / 8] ?? 0;
+    this.isInDoubt = (flags & IN_DOUBT) !== 0;
+    this.isByEngine = (flags & BY_ENGINE) !== 0;
+    this.addressLength = Atomics.load(words, at + PeerWord.addressLength);
+    this.mtu = Atomics.load(words, at + PeerWord.mtu) || BASE_MTU;
+    const address = this.#layout.peers + (at + PeerWord.address) * 4;
+    this.#bytes.copyWithin(this.#layout.target, address, address + ADDRESS_SIZE - 4);
   }
 
-  #close(slot: number): void {
-    const peer = this.slotPeer[slot] ?? NONE;
-    this.slotPeer[slot] = NONE;
-    const index = this.#sessions.localIndex(slot);
-    if (this.#slotByIndex.get(index) === slot) this.#slotByIndex.delete(index);
-    this.#lastSlot = this.#slotByIndex.get(0) ?? NONE;
-    if (peer !== NONE && this.sendSlot[peer] === slot) this.sendSlot[peer] = NONE;
+  /** One that is being written counts as a change of its own, which comes with the next epoch. */
+  #takeFilter(): void {
+    const control = this.#control;
+    const changes = Atomics.load(control, Control.filter);
+    if (changes === this.#filterChanges || (changes & 1) !== 0) return;
+    const length = Atomics.load(control, Control.filterLength);
+    const text = new TextDecoder().decode(
+      this.#bytes.slice(this.#layout.filter, this.#layout.filter + Math.max(0, length)),
+    );
+    if (Atomics.load(control, Control.filter) !== changes) return;
+    this.#filterChanges = changes;
+    this.filter = length <= 0 ? undefined : compile(JSON.parse(text) as FilterText, this.#flows);
   }
+}
+
+function compile({ rules, localAddresses }: FilterText, flows: SharedFlows): PacketFilter {
+  return compileFilter(rules, { localAddresses: localAddresses.map(Prefix.parse), flows });
 }
 
 export interface TableLimits {

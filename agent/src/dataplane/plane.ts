@@ -1,19 +1,28 @@
 /**
  * One data plane: everything that a worker holds, and one turn of its loop. It runs as well without a thread,
  * which is how it is tested.
+ *
+ * There may be one worker for both directions, one for each, or any number of them that share both (`order.ts`).
  */
 import type { FastCalls } from "../io/ffi/fast-calls.ts";
 import { type Aead, chooseAead } from "./aead.ts";
 import { Inbound } from "./inbound.ts";
 import { Control, type Layout, openPackets, type Packets, type SharedMemory } from "./memory.ts";
-import { Kind, type PlaneMessage } from "./messages.ts";
+import type { PlaneMessage } from "./messages.ts";
+import { Leader, Order } from "./order.ts";
 import { Outbound } from "./outbound.ts";
 import { PeerTable } from "./peer-table.ts";
-import { RingWriter } from "./ring.ts";
+import { RingReader, RingWriter } from "./ring.ts";
 import { SessionTable } from "./session-table.ts";
+import { SharedTables } from "./shared-tables.ts";
 import { Traffic } from "./traffic.ts";
 
+/** What a worker does: both directions, from the device, to the device, or both in turns with others of its kind. */
+export type Role = "both" | "outbound" | "inbound" | "shared";
+
 export interface PlaneOptions {
+  /** @default "both" */
+  readonly role?: Role | undefined;
   readonly mtu: number;
   readonly maxSessions: number;
   readonly maxPeers: number;
@@ -62,14 +71,25 @@ const LONGEST_WAIT = 200;
 /** While peers wait to be reported. */
 const SHORT_WAIT = 25;
 
+/** Where the descriptors stand in the poll set. */
+const [WAKE, DEVICE, UDP4, UDP6] = [0, 1, 2, 3];
+
 export class DataPlane {
   readonly aead: string;
   readonly parts: PlaneParts;
   readonly outbound: Outbound;
   readonly inbound: Inbound;
+  readonly #role: Role;
   readonly #control: Int32Array;
   readonly #pollSet: DataView;
   readonly #pollCount: number;
+  readonly #leader: Leader;
+  readonly #relayed: RingReader;
+  #tables: SharedTables | undefined;
+  #ready = 0;
+  /** Whose turn it is among those that are ready. */
+  #first = DEVICE;
+  #urgentBefore = 0;
 
   constructor(options: PlaneOptions, calls: FastCalls, memory: SharedMemory, layout: Layout) {
     const { buffer } = memory;
@@ -78,6 +98,8 @@ export class DataPlane {
     const aead = chooseAead({ memory, layout, packets, base }, options.wantedAead);
     const sessions = new SessionTable(buffer, layout.sessions);
     const reports = new RingWriter(buffer, layout.control, layout.reports);
+    const control = new Int32Array(buffer, layout.control, 256);
+    this.#role = options.role ?? "both";
     this.aead = aead.name;
     this.parts = {
       ...options,
@@ -95,12 +117,20 @@ export class DataPlane {
       handover: new RingWriter(buffer, layout.control, layout.packets),
       reports,
     };
-    this.outbound = new Outbound(this.parts);
-    this.inbound = new Inbound(this.parts);
-    this.#control = new Int32Array(buffer, layout.control, 128);
+    this.#control = control;
+    this.#leader = new Leader(control, Control.leader);
+    this.#relayed = new RingReader(buffer, layout.control, layout.relayed);
+    this.outbound = new Outbound(this.parts, new Order(control, Control.outbound, Control.stop));
+    this.inbound = new Inbound(this.parts, new Order(control, Control.inbound, Control.stop));
     this.#pollSet = new DataView(buffer, layout.pollSet, 4 * POLL_ENTRY);
-    const watched = [options.wakeWorker, options.tun, options.udp4, options.udp6];
-    this.#pollCount = options.udp6 < 0 ? 3 : 4;
+    const { wakeWorker, tun, udp4, udp6 } = options;
+    this.#pollCount = udp6 < 0 ? 3 : 4;
+    // poll leaves out what is below zero.
+    const watched = [
+      wakeWorker,
+      this.#role === "inbound" ? -1 : tun,
+      ...(this.#role === "outbound" ? [-1, -1] : [udp4, udp6]),
+    ];
     for (const [i, fd] of watched.entries()) {
       this.#pollSet.setInt32(i * POLL_ENTRY, fd, true);
       this.#pollSet.setInt16(i * POLL_ENTRY + 4, POLLIN, true);
@@ -111,36 +141,73 @@ export class DataPlane {
     return Atomics.load(this.#control, Control.stop) !== 0;
   }
 
-  /** Whether messages of the engine wait; asking clears it. */
-  takePending(): boolean {
-    return (
-      Atomics.load(this.#control, Control.pending) !== 0 &&
-      Atomics.exchange(this.#control, Control.pending, 0) !== 0
-    );
-  }
-
+  /** As the engine does it, where there is none. */
   apply(message: PlaneMessage): void {
-    const released = this.parts.table.apply(message);
-    if (released >= 0) this.parts.reports.push(Kind.released, released, 0, 0, 0);
+    const { memory, layout, sessions } = this.parts;
+    this.#tables ??= new SharedTables(memory, layout, sessions, this.parts);
+    this.#tables.apply(message);
   }
 
   /** Waits for something to do, at most `limit` milliseconds, and does it. */
   turn(now: number, limit: number = LONGEST_WAIT): void {
-    const { calls, base, layout, traffic, udp4, udp6 } = this.parts;
-    const wait = Math.min(limit, traffic.isPending ? SHORT_WAIT : LONGEST_WAIT);
-    const ready = calls.poll(base + layout.pollSet, this.#pollCount, wait);
-    if (ready > 0) {
-      if (this.#isReady(0)) calls.read(this.parts.wakeWorker, base + layout.eventValue, 8);
-      if (this.#isReady(2)) this.inbound.drain(udp4, now);
-      if (this.#pollCount > 3 && this.#isReady(3)) this.inbound.drain(udp6, now);
-      if (this.#isReady(1)) this.outbound.drain(now);
+    this.wait(limit);
+    this.work(now);
+  }
+
+  wait(limit: number = LONGEST_WAIT): void {
+    const { calls, base, layout, traffic, table } = this.parts;
+    const most = Math.min(limit, traffic.isPending ? SHORT_WAIT : LONGEST_WAIT);
+    table.leave();
+    const mayRead = this.#role !== "shared" || this.#leader.take(most);
+    this.#ready = mayRead ? calls.poll(base + layout.pollSet, this.#pollCount, most) : 0;
+    table.enter();
+  }
+
+  work(now: number): void {
+    const { traffic, calls, wakeWorker, base, layout } = this.parts;
+    if (this.#ready > 0) {
+      if (this.#isReady(WAKE)) calls.read(wakeWorker, base + layout.eventValue, 8);
+      if (this.#role === "shared") this.#workInTurns(now);
+      else this.#workAlone(now);
     }
     traffic.report(now);
     this.wakeEngine();
   }
 
+  #workAlone(now: number): void {
+    const { udp4, udp6 } = this.parts;
+    const isReceiver = this.#role !== "outbound";
+    if (isReceiver && !this.#relayed.isEmpty) this.inbound.takeRelayed(this.#relayed, now);
+    if (this.#isReady(UDP4)) this.inbound.drain(udp4, now);
+    if (this.#isReady(UDP6)) this.inbound.drain(udp6, now);
+    // What was just delivered is often answered at once: to look costs less than to wait for it.
+    const mayAnswer = this.#role === "both" && (this.#isReady(UDP4) || this.#isReady(UDP6));
+    if (this.#isReady(DEVICE) || mayAnswer) this.outbound.drain(now);
+  }
+
+  /** Reads what is ready, the directions by turns, and leaves the reading to others while there is much to do. */
+  #workInTurns(now: number): void {
+    const { udp4, udp6 } = this.parts;
+    if (!this.#relayed.isEmpty) {
+      this.inbound.lead(-1);
+      this.inbound.takeRelayed(this.#relayed, now);
+      this.inbound.follow(now);
+    }
+    for (let i = 0; i < 3; i++) {
+      const entry = ((this.#first - DEVICE + i) % 3) + DEVICE;
+      if (entry >= this.#pollCount || !this.#isReady(entry)) continue;
+      this.#first = (entry % 3) + DEVICE;
+      const isOutbound = entry === DEVICE;
+      const hasLeft = isOutbound ? this.outbound.lead(now) : this.inbound.lead(entry === UDP4 ? udp4 : udp6);
+      if (hasLeft) this.#leader.pass();
+      if (isOutbound) this.outbound.follow(hasLeft);
+      else this.inbound.follow(now);
+      if (hasLeft) return;
+    }
+  }
+
   #isReady(index: number): boolean {
-    return this.#pollSet.getInt16(index * POLL_ENTRY + 6, true) !== 0;
+    return index < this.#pollCount && this.#pollSet.getInt16(index * POLL_ENTRY + 6, true) !== 0;
   }
 
   /** Once for all that is in the rings; not again before the engine has read them. */
@@ -155,6 +222,4 @@ export class DataPlane {
     new DataView(memory).setUint32(layout.eventValue + 8, 1, true);
     calls.write(wakeEngine, base + layout.eventValue + 8, 8);
   }
-
-  #urgentBefore = 0;
 }

@@ -11,7 +11,7 @@ import type { RingPlace } from "./memory.ts";
 const HEADER = 16;
 const FILLER = 0;
 /** From this kind on a record waits until the reader is woken for another. */
-const FIRST_LAZY = 9;
+const FIRST_LAZY = 10;
 const READ_FROM_WRITTEN = 16;
 
 export class RingWriter {
@@ -75,6 +75,12 @@ export class RingReader {
   readonly #read: number;
   readonly #at: number;
   readonly #size: number;
+  /** The record that `next` has found: its bytes lie at `at`. */
+  kind = 0;
+  a = 0;
+  b = 0;
+  at = 0;
+  length = 0;
 
   constructor(memory: ArrayBufferLike, control: number, { at, size, words }: RingPlace) {
     this.#bytes = new Uint8Array(memory);
@@ -92,19 +98,34 @@ export class RingReader {
 
   /** Reads at most `limit` records. */
   drain(limit: number, receive: ReadRecord): void {
-    for (let count = 0; count < limit && !this.isEmpty;) {
-      const read = Atomics.load(this.#words, this.#read);
-      const at = this.#at + (read & (this.#size - 1));
-      const size = this.#words[at / 4] ?? 0;
-      const kind = this.#words[at / 4 + 1] ?? 0;
-      const a = this.#words[at / 4 + 2] ?? 0;
-      const b = this.#words[at / 4 + 3] ?? 0;
-      const bytes = new Uint8Array(kind === FILLER ? 0 : size - HEADER);
-      if (bytes.length > 0) bytes.set(this.#bytes.subarray(at + HEADER, at + size));
-      Atomics.store(this.#words, this.#read, (read + ((size + 15) & ~15)) | 0);
-      if (kind === FILLER) continue;
-      count++;
+    for (let count = 0; count < limit && this.next(); count++) {
+      const { kind, a, b, at, length } = this;
+      const bytes = new Uint8Array(length);
+      if (length > 0) bytes.set(this.#bytes.subarray(at, at + length));
+      this.advance();
       receive(kind, a, b, bytes);
     }
+  }
+
+  /** Whether there is another record; what it holds is told until `advance`. */
+  next(): boolean {
+    for (; !this.isEmpty; this.advance()) {
+      const read = Atomics.load(this.#words, this.#read);
+      const at = this.#at + (read & (this.#size - 1));
+      const word = at / 4;
+      this.kind = this.#words[word + 1] ?? 0;
+      this.a = this.#words[word + 2] ?? 0;
+      this.b = this.#words[word + 3] ?? 0;
+      this.at = at + HEADER;
+      this.length = (this.#words[word] ?? 0) - HEADER;
+      if (this.kind !== FILLER) return true;
+    }
+    return false;
+  }
+
+  /** Gives the record's room back. */
+  advance(): void {
+    const read = Atomics.load(this.#words, this.#read);
+    Atomics.store(this.#words, this.#read, (read + ((this.length + HEADER + 15) & ~15)) | 0);
   }
 }

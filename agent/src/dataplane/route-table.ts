@@ -151,7 +151,10 @@ export class RouteTable {
       const entry = i * ENTRY_WORDS;
       const isFree = words[entry + WHAT] === 0;
       if (isFree && (counts[USED] ?? 0) > this.#mask * 0.9) return false;
-      if (!isFree && !(words[entry + WHAT] === what && words[entry + OWNER] === owner && this.#holdsCut(entry)))
+      if (
+        !isFree &&
+        !(words[entry + WHAT] === what && words[entry + OWNER] === owner && this.#holdsCut(entry))
+      )
         continue;
       if (isFree) counts[USED] = (counts[USED] ?? 0) + 1;
       words[entry + WHAT] = what;

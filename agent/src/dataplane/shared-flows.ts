@@ -94,7 +94,8 @@ export class SharedFlows implements FlowStore {
   #write(entry: number, now: number): void {
     const words = this.#words;
     const state = Atomics.load(words, entry + STATE);
-    if ((state & 1) !== 0 || Atomics.compareExchange(words, entry + STATE, state, state + 1) !== state) return;
+    if ((state & 1) !== 0 || Atomics.compareExchange(words, entry + STATE, state, state + 1) !== state)
+      return;
     for (let i = 0; i < KEY_WORDS; i++) Atomics.store(words, entry + KEY + i, this.#key[i] ?? 0);
     Atomics.store(words, entry + USE, now);
     Atomics.store(words, entry + STATE, (state + 2) | 0);

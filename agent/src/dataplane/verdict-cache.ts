@@ -6,7 +6,7 @@
  * on them.
  */
 const ENTRIES = 1024;
-/** 32-bit words: value + 1, ports and version, then both addresses. */
+/** 32-bit words: value + 1, ports, version and protocol, then both addresses. */
 const WORDS = 11;
 
 export class VerdictCache {
@@ -23,14 +23,15 @@ export class VerdictCache {
   }
 
   /**
-   * The value kept for the packet at `packet` (IP version `version`), or -1. `ports`: a number for what else
-   * the verdict depends on.
+   * The value kept for the packet at `packet` (IP version `version`), or -1. `protocol`, 0 for any, and `ports`: what
+   * else the verdict depends on.
    */
-  find(packet: number, version: number, ports: number, now: number): number {
+  find(packet: number, version: number, protocol: number, ports: number, now: number): number {
     const entry = this.#entryOf(packet, version, ports);
     const table = this.#table;
     const value = table[entry] ?? 0;
-    if (value === 0 || table[entry + 1] !== ports || table[entry + 2] !== version) return -1;
+    if (value === 0 || table[entry + 1] !== ports || table[entry + 2] !== (version | (protocol << 8)))
+      return -1;
     if (now > (this.#until[entry / WORDS] ?? 0)) return -1;
     const view = this.#view;
     const addresses = version === 4 ? packet + 12 : packet + 8;
@@ -41,12 +42,12 @@ export class VerdictCache {
     return value - 1;
   }
 
-  keep(packet: number, version: number, ports: number, value: number, until: number): void {
+  keep(packet: number, version: number, protocol: number, ports: number, value: number, until: number): void {
     const entry = this.#entryOf(packet, version, ports);
     const table = this.#table;
     table[entry] = value + 1;
     table[entry + 1] = ports;
-    table[entry + 2] = version;
+    table[entry + 2] = version | (protocol << 8);
     this.#until[entry / WORDS] = until;
     const addresses = version === 4 ? packet + 12 : packet + 8;
     for (let i = 0; i < (version === 4 ? 2 : 8); i++) {

@@ -1,20 +1,18 @@
 /**
- * The thread that moves packets. It never waits for the engine: it takes decisions between two turns, and
+ * A thread that moves packets. It never waits for the engine, whose decisions it finds in the shared memory, and
  * ends when it is told to, at the latest after the longest wait.
  */
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { loadFastCalls } from "../io/ffi/fast-calls.ts";
 import { isAbsent } from "../io/ffi/koffi.ts";
 import { clockZero } from "./clock-zero.ts";
 import type { Layout, SharedMemory } from "./memory.ts";
-import type { PlaneMessage } from "./messages.ts";
 import { DataPlane, type PlaneOptions } from "./plane.ts";
 
 export interface WorkerInput {
   readonly options: PlaneOptions;
   readonly layout: Layout;
   readonly memory: SharedMemory;
-  readonly decisions: MessagePort;
   /** The engine's `performance.now()` when the system's clock was zero. */
   readonly clockZero: number;
   /** Where the program that started this one lies. */
@@ -34,15 +32,9 @@ function run(input: WorkerInput): void {
   const ready: Ready = { aead: plane.aead };
   parentPort?.postMessage(ready);
   while (!plane.mustStop) {
-    if (plane.takePending()) takeDecisions(plane, input.decisions);
-    plane.turn(performance.now() + shift);
+    plane.wait();
+    plane.work(performance.now() + shift);
   }
-}
-
-function takeDecisions(plane: DataPlane, decisions: MessagePort): void {
-  for (let next = receiveMessageOnPort(decisions); next !== undefined; next = receiveMessageOnPort(decisions))
-    plane.apply(next.message as PlaneMessage);
-  plane.wakeEngine();
 }
 
 if (parentPort !== null) run(workerData as WorkerInput);

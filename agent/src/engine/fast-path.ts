@@ -7,6 +7,7 @@
 import type { IpPort, Prefix } from "../base/address.ts";
 import type { NodePublic } from "../base/keys.ts";
 import type { FilterRuleJson } from "../core/filter/filter.ts";
+import type { FlowStore } from "../core/filter/flow-table.ts";
 import { BASE_MTU } from "../core/path/path-mtu.ts";
 import type { SessionStore } from "../core/wireguard/counters.ts";
 import type { UsableSession } from "../core/wireguard/peer.ts";
@@ -86,6 +87,8 @@ export class Decisions {
 /** What a data plane offers to whoever drives the engine. */
 export interface FastPath {
   readonly sessions: SessionStore;
+  /** The flows that either side has opened. */
+  readonly flows: FlowStore;
   decide(decision: Decision): void;
   /** Hands over what has arrived already: before the engine judges that something did not come. */
   hear(): void;
@@ -98,8 +101,6 @@ export interface FastPathReceiver {
   passed(peer: NodePublic, traffic: Passed): void;
   /** A message that went out directly; it may have to be sent again by the relay. */
   sent(peer: NodePublic, message: Uint8Array): void;
-  /** A packet that went out, the first of its flow. */
-  flow(packet: Uint8Array): void;
   /** A packet that came out of a peer's session, to be judged and answered here. */
   opened(peer: NodePublic, packet: Uint8Array): void;
 }

@@ -14,6 +14,7 @@ import type { Random } from "../base/random.ts";
 import { type Calendar, earliest, type Instant, type Millis } from "../base/time.ts";
 import type { MapNode, NetMap } from "../core/control/net-map.ts";
 import { compileFilter, type PacketFilter } from "../core/filter/filter.ts";
+import type { FlowStore } from "../core/filter/flow-table.ts";
 import { clampMss } from "../core/ip/mss.ts";
 import { type Packet, parsePacket } from "../core/ip/packet.ts";
 import { answerTooBig, fragmentPacket } from "../core/ip/too-big.ts";
@@ -53,6 +54,8 @@ export interface NodeOptions extends ReachabilityOptions {
   readonly replayWindow?: number;
   /** Of a data plane that takes part; `pollDecision` then says what it has to know. */
   readonly sessions?: SessionStore | undefined;
+  /** Likewise: the flows that it opens, too. */
+  readonly flows?: FlowStore | undefined;
 }
 
 export type NodeEvent =
@@ -98,11 +101,13 @@ export class Node implements Machine {
   #interfaces: readonly Ip[] = [];
   #netMap: NetMap | undefined;
   #filter: PacketFilter | undefined;
+  readonly #flows: FlowStore | undefined;
   readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0, tooBig: 0 };
 
   constructor(options: NodeOptions) {
     const { suite, random, calendar, nodeKey, discoKey, mtu, replayWindow, sessions } = options;
     this.#decisions = sessions === undefined ? undefined : new Decisions(sessions);
+    this.#flows = options.flows;
     this.#random = random;
     this.#pathMtu = options.sendsWhole === false ? BASE_MTU : mtu;
     this.#wireGuard = new WireGuard({
@@ -134,6 +139,7 @@ export class Node implements Machine {
       this.#filter = compileFilter(netMap.packetFilter ?? [], {
         localAddresses: netMap.self.addresses,
         previous: this.#filter,
+        flows: this.#flows,
       });
       this.#decisions?.push({
         kind: "filter",
@@ -193,11 +199,6 @@ export class Node implements Machine {
   handleOpenedPacket(from: NodePublic, packet: Uint8Array, now: Instant): void {
     this.#handleOpened(from, packet, now);
     this.#settle(now);
-  }
-
-  /** A data plane sent the first packet of a flow. */
-  handleOutboundFlow(packet: Uint8Array): void {
-    this.#filter?.noteOutbound(packet);
   }
 
   /** A data plane sent this message by the direct path. */

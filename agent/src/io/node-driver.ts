@@ -48,7 +48,6 @@ export class NodeDriver {
     fastPath?.onPassed({
       passed: (peer, traffic) => this.input((at) => node.handlePassed(peer, traffic, at)),
       sent: (peer, message) => this.input((at) => node.handleSentMessage(peer, message, at)),
-      flow: (packet) => node.handleOutboundFlow(packet),
       opened: (peer, packet) => this.input((at) => node.handleOpenedPacket(peer, packet, at)),
     });
   }

@@ -113,6 +113,7 @@ export class Tunnel {
       mtu: options.mtu,
       sendsWhole: udp.sendWhole !== undefined,
       sessions: fastPath?.sessions,
+      flows: fastPath?.flows,
       localPort: udp.localPort,
       portIsFixed: options.portIsFixed,
       explicit: options.explicitEndpoints,

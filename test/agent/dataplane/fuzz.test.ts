@@ -79,7 +79,7 @@ canOpenPlanes(
       replayWindow: 64,
     });
     const keys = bytes.slice(layout.sessions + 64, layout.sessions + 128);
-    const address = bytes.slice(layout.addresses, layout.addresses + 128);
+    const address = bytes.slice(layout.peers, layout.peers + 256);
     let allowed = 0;
     for (let count = 0; count < PACKETS; count += 2) {
       ends.toDevice(anyRead());
@@ -95,7 +95,7 @@ canOpenPlanes(
     }
     ends.turn();
     expect(bytes.slice(layout.sessions + 64, layout.sessions + 128)).toEqual(keys);
-    expect(bytes.slice(layout.addresses, layout.addresses + 128)).toEqual(address);
+    expect(bytes.slice(layout.peers, layout.peers + 256)).toEqual(address);
     expect(allowed).toBeGreaterThan(0);
     ends.fromDevice();
     ends.datagrams();

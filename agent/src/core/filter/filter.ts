@@ -86,7 +86,8 @@ export class PacketFilter {
   readonly #flows: FlowStore;
 
   constructor(rules: readonly FilterRuleJson[], options: FilterOptions) {
-    this.#flows = options.flows ?? options.previous?.#flows ?? new FlowTable(FLOWS);
+    const { flows, previous } = options;
+    this.#flows = flows ?? (previous === undefined ? new FlowTable(FLOWS) : previous.#flows);
     const holders = options.capabilityHolders ?? new Map<string, readonly Prefix[]>();
     const compiled = rules.map((rule) => compileRule(rule, holders));
     this.#rules = compiled.filter((rule) => rule !== "malformed");
