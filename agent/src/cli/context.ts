@@ -54,6 +54,7 @@ export interface DaemonSettings extends Partial<ForwardingChoices> {
   /** The name of a TUN device, or "memory". */
   readonly tun: string;
   readonly mtu: number | undefined;
+  readonly workers: number | undefined;
   readonly loginServer: string | undefined;
   readonly authKey: string | undefined;
   readonly certPin: string | undefined;

@@ -13,6 +13,10 @@ export function daemonCommand(context: CommandContext): Command {
       "--mtu <bytes>",
       "packet size in the tunnel; above 1280 where peers and paths carry it (default 1280)",
     )
+    .option(
+      "--workers <count>",
+      "threads that move packets (default by the processors: 1, from three on 2, from five on more)",
+    )
     .option("--state-dir <directory>", `keys and state (default ${DEFAULT_STATE_DIR})`)
     .option("--socket <path>", `Unix socket for the commands (default ${DEFAULT_SOCKET})`)
     .option("--login-server <url>", "coordination server; with an auth key the tunnel comes up at once")

@@ -6,7 +6,6 @@ import { Control, type Layout, layoutOf, type SharedMemory } from "./memory.ts";
 import type { PlaneOptions, Role } from "./plane.ts";
 import type { Ready, WorkerInput } from "./worker.ts";
 
-export const MAX_WORKERS = 16;
 /** More are of no use before the kernel's own part is what limits. */
 const MOST_BY_DEFAULT = 8;
 /** A worker that does not end by itself; its longest wait is 200 ms. */

@@ -17,11 +17,11 @@ import {
   loadLibc,
   type Watch,
 } from "../io/ffi/libc.ts";
-import { Crew, MAX_WORKERS, roleOf, workersFor } from "./crew.ts";
+import { Crew, roleOf, workersFor } from "./crew.ts";
 import { Control, createMemory, type Layout, layoutOf, planMemory, seenWord } from "./memory.ts";
 import { Counter, Kind, type PlaneMessage } from "./messages.ts";
 import type { PlaneOptions } from "./plane.ts";
-import { RingReader, RingWriter } from "./ring.ts";
+import { RingReader } from "./ring.ts";
 import { SessionTable, SharedSessions } from "./session-table.ts";
 import { SharedFlows } from "./shared-flows.ts";
 import { SharedTables } from "./shared-tables.ts";
@@ -123,7 +123,6 @@ export class DataPlaneHost implements FastPath {
   readonly #one: { readonly address: number; readonly bytes: Uint8Array };
   readonly #watch: Watch;
   readonly #rings: readonly Rings[];
-  readonly #relayed: RingWriter;
   readonly #peers = new PeerNumbers();
   readonly #told = new Set<number>();
   /** Slots that were closed in an epoch which a worker may not have seen yet. */
@@ -149,7 +148,6 @@ export class DataPlaneHost implements FastPath {
     this.#seenWords = lanes.map(seenWord);
     this.#counters = lanes.map(({ counters }) => new Float64Array(buffer, counters, 32));
     this.#rings = lanes.map((lane) => openRings(buffer, lane));
-    this.#relayed = new RingWriter(buffer, layout.control, layout.relayed);
     const bytes = new Uint8Array(buffer, layout.eventValue + 32, 16);
     bytes[0] = 1;
     this.#one = { address: calls.addressOf(bytes), bytes };

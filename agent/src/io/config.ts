@@ -30,6 +30,8 @@ export type SecretSource =
 
 /** A UDP datagram over IPv4 carries 65,507 bytes, of which WireGuard takes 32. */
 const MAX_MTU = 65_475;
+/** Of the data plane. */
+const MAX_WORKERS = 16;
 
 const INTERFACE_REMEDY = "an interface by its name, MAC address or id in the cloud (eni-…)";
 const CERT_REMEDY = "a file with the certificate chain (PEM)";
@@ -79,6 +81,12 @@ export const daemonSettings = {
     variable: "SALLYPORT_MTU",
     schema: wholeNumber(1280, MAX_MTU),
     remedy: `the tunnel's packet size in bytes, from 1280 to ${MAX_MTU}`,
+  },
+  workers: {
+    flag: "--workers",
+    variable: "SALLYPORT_WORKERS",
+    schema: wholeNumber(1, MAX_WORKERS),
+    remedy: `how many threads move packets, from 1 to ${MAX_WORKERS}`,
   },
   loginServer: loginServer(),
   authKey: authKey(),

@@ -44,6 +44,8 @@ export interface DaemonOptions extends Partial<ForwardingChoices> {
   readonly tun: string;
   /** Of the tunnel, in bytes. @default 1280, as stock peers have it */
   readonly mtu?: number | undefined;
+  /** Threads that move packets. @default as many as suit the processors */
+  readonly workers?: number | undefined;
   readonly stateDir: string;
   /** Path of the Unix socket that the commands use. */
   readonly socket: string;
@@ -344,10 +346,10 @@ class DaemonService implements LocalBackend {
   }
 
   async #openPorts(): Promise<Ports> {
-    const { port, tun, openUdp, log } = this.#options;
+    const { port, tun, workers, openUdp, log } = this.#options;
     const mtu = mtuOf(this.#options);
     const onFatal = (error: OperationError): void => this.#die(error);
-    const ports = await openPorts({ port, tun, mtu, openUdp, log, env: process.env, onFatal });
+    const ports = await openPorts({ port, tun, mtu, workers, openUdp, log, env: process.env, onFatal });
     this.#dataPlane = ports.dataPlane;
     this.#whyNoDataPlane = ports.whyNoDataPlane;
     return ports;

@@ -34,6 +34,7 @@ export async function startPlainTunnel(options: PlainTunnelOptions): Promise<{ c
     nodeKey: file.privateKey,
     discoKey: new DiscoPrivate(clampPrivateKey(randomBytes(systemRandom, KEY_LENGTH))),
     sessions: fastPath?.sessions,
+    flows: fastPath?.flows,
     ...{ localPort: udp.localPort, portIsFixed: true, explicit: [] },
   });
   const dial = (): Promise<never> => Promise.reject(new Error("there are no relays"));

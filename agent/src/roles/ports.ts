@@ -21,6 +21,8 @@ export interface PortsOptions {
   /** Name of the TUN device, or "memory" for none in the kernel. */
   readonly tun: string;
   readonly mtu: number;
+  /** Threads that move packets. @default as many as suit the processors */
+  readonly workers?: number | undefined;
   /** Takes the place of the UDP socket. */
   readonly openUdp?: ((port: number) => Promise<UdpSocket>) | undefined;
   readonly env: HostOptions["env"];
@@ -70,6 +72,7 @@ interface FastPortsOptions {
   readonly port: number;
   readonly tun: string;
   readonly mtu: number;
+  readonly workers?: number | undefined;
   /** SO_MARK of every packet sent. */
   readonly mark: number;
   readonly env: HostOptions["env"];
@@ -80,13 +83,13 @@ interface FastPortsOptions {
 async function openFastPorts(
   options: FastPortsOptions,
 ): Promise<Ports & { readonly dataPlane: DataPlaneHost }> {
-  const { port, tun: name, mtu, mark, env, onFatal } = options;
+  const { port, tun: name, mtu, workers, mark, env, onFatal } = options;
   const udp = openUdpDescriptors({ port, mark, gro: env["SALLYPORT_NO_GRO"] !== "1" });
   const opened = [udp.v4, udp.v6];
   try {
     const tun = openTunDescriptor({ name, mtu, offload: env["SALLYPORT_NO_TUN_OFFLOAD"] !== "1" });
     opened.push(tun.fd);
-    const dataPlane = await startDataPlane({ mtu, tun, udp, env, onFatal });
+    const dataPlane = await startDataPlane({ mtu, tun, udp, workers, env, onFatal });
     return { udp: dataPlane.udp, device: dataPlane.device, fastPath: dataPlane, dataPlane };
   } catch (error) {
     closeDescriptors(opened);

@@ -196,7 +196,9 @@ testHost.each([1, 2, 4])(
      setTimeout(() => { throw new Error("out of luck"); }, 700);`,
     );
     const { fatal, close } = await start({ workers, program: dying });
-    expect(await until(() => fatal[0])).toMatch(/the data plane's thread has ended \(.*out of luck\): restart/);
+    expect(await until(() => fatal[0])).toMatch(
+      /the data plane's thread has ended \(.*out of luck\): restart/,
+    );
     await close();
     expect(fatal).toHaveLength(1);
   },
