@@ -129,7 +129,7 @@ describe("made wrong on purpose, it is noticed:", () => {
       "the fast path's replay window",
       fast(({ sessions }) => void (sessions.isFresh = sessions.mark = () => true)),
     ],
-    ["the fast path's allowed addresses", fast(({ table }) => void (table.allowed.mayHaveSent = () => true))],
+    ["the fast path's allowed addresses", fast(({ table }) => void (table.routes.mayHaveSent = () => true))],
     ["the fast path's tags", fast((parts) => void (parts.aead = trusting(parts)))],
     [
       "the fast path's counters",
