@@ -17,6 +17,8 @@ const AGENT_PROGRAM = "sallyport.mjs";
 const AGENT = { entry: "agent/src/main.ts", outfile: `dist/agent/${AGENT_PROGRAM}` };
 /** The thread of the data plane: the agent's bundle holds its program and starts it (agent/src/dataplane/host.ts). */
 const DATAPLANE = "agent/src/dataplane/worker.ts";
+/** A text in the bundle, too. */
+const FLEET_PAGE = "agent/src/io/fleet-page.html";
 /** Each file of it becomes a file of its own. */
 const APART = "agent/src/io/apart";
 const LAB = { entry: "lab/main.ts", outfile: "dist/lab/lab.mjs" };
@@ -65,9 +67,15 @@ export async function bundleAgent() {
 }
 
 async function bundleText({ entry }) {
-  const define =
-    entry === AGENT.entry ? { SALLYPORT_DATAPLANE_PROGRAM: JSON.stringify(await workerProgram()) } : {};
+  const texts = { SALLYPORT_DATAPLANE_PROGRAM: workerProgram, SALLYPORT_FLEET_PAGE: fleetPage };
+  const define = {};
+  if (entry === AGENT.entry)
+    for (const [name, text] of Object.entries(texts)) define[name] = JSON.stringify(await text());
   return await compile({ entryPoints: [entry], format: "esm", banner: { js: BANNER }, define });
+}
+
+function fleetPage() {
+  return readFileSync(join(root, FLEET_PAGE), "utf8");
 }
 
 /** A worker that starts from a text is no module: it is told where the agent's bundle lies, to find koffi beside it. */

@@ -1,9 +1,12 @@
+import { once } from "node:events";
 import { type Command, Option } from "commander";
 import { UsageError } from "../base/errors.ts";
 import { type Millis, seconds } from "../base/time.ts";
 import { type Condition, CONDITIONS, conditionsOf, type Fleet, fleetOf } from "../health/fleet.ts";
 import { FleetReader } from "../io/aws/fleet.ts";
-import { type CommandContext, printLines } from "./context.ts";
+import { type Listen, parseListen } from "../io/config.ts";
+import { startFleetWeb } from "../io/fleet-web.ts";
+import { type CommandContext, type Environment, printLines } from "./context.ts";
 import { failureLines, fleetLines } from "./fleet-text.ts";
 import { addSwitch, durationOption, newCommand } from "./options.ts";
 
@@ -14,6 +17,8 @@ interface FleetFlags {
   readonly interval?: Millis;
   readonly json: boolean;
   readonly failOn?: readonly Condition[];
+  readonly web?: true;
+  readonly listen?: Listen;
 }
 
 /** A condition of --fail-on holds: told apart from 1, which is that not all could be read. */
@@ -21,6 +26,9 @@ const ALERT = 3;
 const FAILED = 1;
 const INTERVAL = seconds(30);
 const SHORTEST_INTERVAL = seconds(5);
+const LOOPBACK: Listen = { host: "127.0.0.1", port: 8_767 };
+/** Both families. */
+const ANYWHERE = "::";
 
 export function fleetCommand(context: CommandContext): Command {
   const command = newCommand(
@@ -32,11 +40,14 @@ export function fleetCommand(context: CommandContext): Command {
     .option("--watch", "again and again, until interrupted")
     .addOption(durationOption("--interval", "between two looks of --watch and --web (default 30s)"))
     .addOption(failOnOption())
+    .option("--web", "serve a page that shows it, until interrupted")
+    .addOption(listenOption())
     .addHelpText("after", HELP)
     .action(async (flags: FleetFlags) => {
       const reader = new FleetReader({ regions: regionsOf(flags), calendar: context.calendar });
       try {
-        await runFleet(reader, flags, context);
+        if (flags.web === true) await serveFleet(reader, flags, context);
+        else await runFleet(reader, flags, context);
       } finally {
         reader.close();
       }
@@ -59,6 +70,30 @@ async function runFleet(reader: FleetReader, flags: FleetFlags, context: Command
     await context.sleep(interval, interrupt);
     if (interrupt.aborted) return;
   }
+}
+
+/** Who looks from another machine needs the token, which is in the address that is printed. */
+async function serveFleet(reader: FleetReader, flags: FleetFlags, context: CommandContext): Promise<void> {
+  const { interrupt, stdout } = context.stdio;
+  const { host = ANYWHERE, port } = flags.listen ?? LOOPBACK;
+  const page = await startFleetWeb({
+    ...{ host, port, interval: intervalOf(flags), token: tokenOf(context.env) },
+    read: async () => fleetOf(await reader.read()),
+  });
+  try {
+    stdout.write(`${page.url}\n`);
+    if (!interrupt.aborted) await once(interrupt, "abort");
+  } finally {
+    await page.close();
+  }
+}
+
+/** @throws UsageError */
+function tokenOf(env: Environment): string | undefined {
+  const token = env["SALLYPORT_FLEET_TOKEN"] ?? "";
+  if (token === "" || /^[\w-]{20,128}$/.test(token)) return token === "" ? undefined : token;
+  const remedy = "give 20 to 128 letters, digits, - and _, or leave it out for a random one";
+  throw new UsageError("bad-fleet-token", `SALLYPORT_FLEET_TOKEN is no token: ${remedy}`);
 }
 
 function print(fleet: Fleet, { json, watch }: FleetFlags, { stdio, env }: CommandContext): void {
@@ -106,6 +141,16 @@ function regionOption(): Option {
   ).argParser((text: string, former?: readonly string[]): readonly string[] => {
     if (/^[a-z]{2}(-[a-z]+){1,3}-\d{1,2}$/.test(text)) return [...(former ?? []), text];
     throw new UsageError("bad-region", "--region is no AWS region: give a name such as eu-central-1");
+  });
+}
+
+function listenOption(): Option {
+  const summary =
+    "where --web listens (default 127.0.0.1:8767); any but a loopback address needs the token that is printed";
+  return new Option("--listen <address:port>", summary).argParser((text: string): Listen => {
+    const listen = parseListen(text);
+    if (listen !== undefined) return listen;
+    throw new UsageError("bad-listen", "--listen takes ADDRESS:PORT or :PORT, with a port from 1 to 65535");
   });
 }
 

@@ -347,16 +347,23 @@ function wholeNumber(min: number, max: number): z.ZodType<number> {
 }
 
 function listen(variable: string): Setting<Listen> {
-  const schema = z
-    .string()
-    .regex(/^(\[[0-9a-fA-F:.]+\]|[\w.-]*):\d{1,5}$/)
-    .transform((value): Listen => {
-      const colon = value.lastIndexOf(":");
-      const host = value.slice(0, colon).replace(/^\[|\]$/g, "");
-      return { host: host === "" ? undefined : host, port: Number(value.slice(colon + 1)) };
-    })
-    .refine((value) => value.port >= 1 && value.port <= 65_535);
+  const schema = z.string().transform((value, { addIssue }): Listen => {
+    const found = parseListen(value);
+    if (found !== undefined) return found;
+    addIssue("no address and port");
+    return z.NEVER;
+  });
   return { flag: "--listen", variable, schema, remedy: "ADDRESS:PORT or :PORT, with a port from 1 to 65535" };
+}
+
+/** "ADDRESS:PORT", "[ADDRESS]:PORT" or ":PORT"; undefined where it is none of them. */
+export function parseListen(text: string): Listen | undefined {
+  if (!/^(\[[0-9a-fA-F:.]+\]|[\w.-]*):\d{1,5}$/.test(text)) return undefined;
+  const colon = text.lastIndexOf(":");
+  const host = text.slice(0, colon).replace(/^\[|\]$/g, "");
+  const port = Number(text.slice(colon + 1));
+  if (port < 1 || port > 65_535) return undefined;
+  return { host: host === "" ? undefined : host, port };
 }
 
 function hostname(flag: string, variable: string): Setting<string> {

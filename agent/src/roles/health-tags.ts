@@ -27,7 +27,8 @@ export interface HealthTags {
 }
 
 const SAMPLE_EVERY_MS = 2_000;
-const LAST_WORD_MS = 3_000;
+/** A role has two seconds to end. */
+const LAST_WORD_MS = 1_500;
 const MIN_GAP_MS = 61_000;
 
 export async function startHealthTags(options: HealthTagsOptions): Promise<HealthTags> {
