@@ -347,10 +347,10 @@ function wholeNumber(min: number, max: number): z.ZodType<number> {
 }
 
 function listen(variable: string): Setting<Listen> {
-  const schema = z.string().transform((value, { addIssue }): Listen => {
+  const schema = z.string().transform((value, context): Listen => {
     const found = parseListen(value);
     if (found !== undefined) return found;
-    addIssue("no address and port");
+    context.addIssue("no address and port");
     return z.NEVER;
   });
   return { flag: "--listen", variable, schema, remedy: "ADDRESS:PORT or :PORT, with a port from 1 to 65535" };
