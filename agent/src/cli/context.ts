@@ -60,6 +60,11 @@ export interface DaemonSettings extends Partial<ForwardingChoices> {
   readonly certPin: string | undefined;
   readonly hostname: string | undefined;
   readonly advertiseExitNode: boolean | undefined;
+  readonly advertiseRoutes: readonly string[] | undefined;
+  readonly acceptRoutes: boolean | undefined;
+  readonly exitNode: string | undefined;
+  readonly exitNodeAllowLanAccess: boolean | undefined;
+  readonly exitNodeDns: readonly string[] | undefined;
   readonly healthTags: "auto" | "on" | "off";
   readonly endpoints: readonly IpPort[] | undefined;
   readonly healthCheckPort: number | undefined;

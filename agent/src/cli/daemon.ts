@@ -3,10 +3,11 @@ import { daemonSettings, DEFAULT_SOCKET, DEFAULT_STATE_DIR } from "../io/config.
 import { readJoinKey } from "./auth-key.ts";
 import type { CommandContext, DaemonSettings } from "./context.ts";
 import { configOption, type FlagValues, newCommand, settingsOf } from "./options.ts";
+import { addPrefsOptions } from "./prefs-options.ts";
 import { runRole } from "./run-role.ts";
 
 export function daemonCommand(context: CommandContext): Command {
-  return newCommand("daemon", "run the tunnel in the foreground")
+  return addPrefsOptions(newCommand("daemon", "run the tunnel in the foreground"))
     .option("--port <port>", "UDP port of the tunnel (default 41641)")
     .option("--tun <name>", "TUN device, or memory for none (default sallyport0)")
     .option(
@@ -24,9 +25,6 @@ export function daemonCommand(context: CommandContext): Command {
     .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>")
     .option("--endpoint <address:port...>", "where peers reach it from outside, beside what it finds itself")
     .option("--health-check-port <port>", "TCP port that is open while the node is up, for a load balancer")
-    .option("--hostname <name>", "this node's name in the network")
-    .option("--advertise-exit-node", "offer to carry the traffic of others")
-    .option("--no-advertise-exit-node", "take the offer back")
     .option(
       "--egress-mode <mode>",
       "auto, direct or split: by which interface exit traffic leaves (default auto)",

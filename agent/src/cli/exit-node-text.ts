@@ -1,6 +1,4 @@
-/**
- * The list of the peers that offer to carry all traffic. No command shows it yet: it is here for the published samples.
- */
+/** The list of the peers that offer to carry all traffic. */
 import type { StatusJson } from "../health/status-json.ts";
 
 /** Lines without line ends; undefined where no peer offers it. */

@@ -6,11 +6,13 @@ import type { CommandContext, Environment, Sink } from "./context.ts";
 import { controlCommand } from "./control.ts";
 import { daemonCommand } from "./daemon.ts";
 import { downCommand } from "./down.ts";
+import { exitNodeCommand } from "./exit-node.ts";
 import { fleetCommand } from "./fleet.ts";
 import { logoutCommand } from "./logout.ts";
 import { newCommand } from "./options.ts";
 import { pingCommand } from "./ping.ts";
 import { relayCommand } from "./relay.ts";
+import { setCommand } from "./set.ts";
 import { statusCommand } from "./status.ts";
 import { upCommand } from "./up.ts";
 import { versionCommand } from "./version.ts";
@@ -56,7 +58,8 @@ const MISUSED = 2;
 const INTERRUPTED = 130;
 
 /** Flags that may be written as in Go: "--until-direct=false" is "--no-until-direct". */
-const SWITCHES = /^--(until-direct|peers|self|active|header|json|verbose|advertise-exit-node)=(true|false)$/;
+const SWITCHES =
+  /^--(until-direct|peers|self|active|header|json|verbose|advertise-exit-node|accept-routes|exit-node-allow-lan-access)=(true|false)$/;
 
 function newProgram(context: CommandContext): Command {
   const program = newCommand("sallyport", "Direct connections to machines in the cloud.")
@@ -64,7 +67,9 @@ function newProgram(context: CommandContext): Command {
     .addCommand(statusCommand(context))
     .addCommand(pingCommand(context))
     .addCommand(upCommand(context))
+    .addCommand(setCommand(context))
     .addCommand(downCommand(context))
+    .addCommand(exitNodeCommand(context))
     .addCommand(logoutCommand(context))
     .addCommand(fleetCommand(context))
     .addCommand(daemonCommand(context))

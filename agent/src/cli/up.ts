@@ -13,16 +13,15 @@ import {
   settingsOf,
   socketOption,
 } from "./options.ts";
+import { addPrefsOptions, prefsSettings } from "./prefs-options.ts";
 import { authUrlLines } from "./up-text.ts";
 
 export function upCommand(context: CommandContext): Command {
-  return newCommand("up", "bring the tunnel up; what is not given stays as it was")
+  const command = newCommand("up", "bring the tunnel up; what is not given stays as it was")
     .option("--login-server <url>", "coordination server")
     .option("--auth-key <source>", "read the auth key from - (standard input), file:PATH or ssm:NAME")
-    .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>")
-    .option("--hostname <name>", "this node's name in the network")
-    .option("--advertise-exit-node", "offer to carry the traffic of others")
-    .option("--no-advertise-exit-node", "take the offer back")
+    .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>");
+  return addPrefsOptions(command)
     .addOption(durationOption("--timeout", "how long to wait, 0 for without end").default(seconds(30), "30s"))
     .addOption(socketOption())
     .addOption(configOption())
@@ -37,8 +36,7 @@ const upSettings = {
   loginServer: daemonSettings.loginServer,
   authKey: daemonSettings.authKey,
   certPin: daemonSettings.certPin,
-  hostname: daemonSettings.hostname,
-  advertiseExitNode: daemonSettings.advertiseExitNode,
+  ...prefsSettings,
 };
 
 const INTERRUPTED = 130;

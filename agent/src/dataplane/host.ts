@@ -196,7 +196,11 @@ export class DataPlaneHost implements FastPath {
   decide(decision: Decision): void {
     switch (decision.kind) {
       case "filter":
-        this.#apply({ ...decision, localAddresses: texts(decision.localAddresses) });
+        this.#apply({
+          ...decision,
+          localAddresses: texts(decision.localAddresses),
+          excluded: texts(decision.excluded),
+        });
         return;
       case "forget": {
         const peer = this.#peers.release(decision.peer);

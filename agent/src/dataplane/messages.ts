@@ -23,6 +23,7 @@ export type PlaneMessage =
       readonly kind: "filter";
       readonly rules: readonly FilterRuleJson[] | undefined;
       readonly localAddresses: readonly string[];
+      readonly excluded: readonly string[];
     };
 
 export interface SendTo {

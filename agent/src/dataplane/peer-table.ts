@@ -33,6 +33,7 @@ const NONE = -1;
 export interface FilterText {
   readonly rules: readonly FilterRuleJson[];
   readonly localAddresses: readonly string[];
+  readonly excluded: readonly string[];
 }
 
 export class PeerTable {
@@ -160,8 +161,9 @@ export class PeerTable {
   }
 }
 
-function compile({ rules, localAddresses }: FilterText, flows: SharedFlows): PacketFilter {
-  return compileFilter(rules, { localAddresses: localAddresses.map(Prefix.parse), flows });
+function compile({ rules, ...text }: FilterText, flows: SharedFlows): PacketFilter {
+  const [localAddresses, excluded] = [text.localAddresses.map(Prefix.parse), text.excluded.map(Prefix.parse)];
+  return compileFilter(rules, { localAddresses, excluded, flows });
 }
 
 export interface TableLimits {

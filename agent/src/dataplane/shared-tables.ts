@@ -116,9 +116,9 @@ export class SharedTables {
       this.#change(peer, (at) => (this.#words[at + PeerWord.slot] = 0));
   }
 
-  #setFilter({ rules, localAddresses }: Extract<PlaneMessage, { kind: "filter" }>): void {
+  #setFilter({ rules, localAddresses, excluded }: Extract<PlaneMessage, { kind: "filter" }>): void {
     const control = this.#control;
-    const filter: FilterText | undefined = rules === undefined ? undefined : { rules, localAddresses };
+    const filter: FilterText | undefined = rules === undefined ? undefined : { rules, localAddresses, excluded };
     const text = new TextEncoder().encode(filter === undefined ? "" : JSON.stringify(filter));
     const fits = text.length <= this.#layout.filterSize;
     Atomics.add(control, Control.filter, 1);

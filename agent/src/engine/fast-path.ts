@@ -26,6 +26,8 @@ export type Decision =
       readonly kind: "filter";
       readonly rules: readonly FilterRuleJson[];
       readonly localAddresses: readonly Prefix[];
+      /** See `FilterOptions`. */
+      readonly excluded: readonly Prefix[];
     };
 
 export interface SendTo {

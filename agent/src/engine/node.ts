@@ -8,7 +8,7 @@
  * The network map says who the peers are; each peer's `PeerPaths` says which way its
  * packets go; the shell moves the bytes.
  */
-import type { Ip, IpPort } from "../base/address.ts";
+import type { Ip, IpPort, Prefix } from "../base/address.ts";
 import type { DiscoPrivate, DiscoPublic, NodePrivate, NodePublic } from "../base/keys.ts";
 import type { Random } from "../base/random.ts";
 import { type Calendar, earliest, type Instant, type Millis } from "../base/time.ts";
@@ -33,7 +33,7 @@ import type { Endpoint } from "./endpoints.ts";
 import { type Decision, Decisions, type Passed } from "./fast-path.ts";
 import type { Datagram, Machine } from "./machine.ts";
 import { PeerBook } from "./peer-book.ts";
-import { Peer } from "./peer.ts";
+import { Peer, type RouteWishes } from "./peer.ts";
 import { Reachability, type ReachabilityEvent, type ReachabilityOptions } from "./reachability.ts";
 import { type RelayBytes, type RelayEvent, RelayLinks } from "./relay-links.ts";
 
@@ -63,6 +63,11 @@ export type NodeEvent =
   | Exclude<RelayEvent, { kind: "packet" }>
   | { readonly kind: "moved"; readonly peer: NodePublic; readonly to: Path | undefined }
   | { readonly kind: "pong"; readonly txId: string; readonly via: Path; readonly rtt: Millis };
+
+export interface Carried {
+  readonly routes: readonly Prefix[];
+  readonly excluded: readonly Prefix[];
+}
 
 /** What `status` says of one peer. */
 export interface PeerStatus {
@@ -100,6 +105,7 @@ export class Node implements Machine {
   readonly #pathMtu: number;
   #interfaces: readonly Ip[] = [];
   #netMap: NetMap | undefined;
+  #carried: Carried = { routes: [], excluded: [] };
   #filter: PacketFilter | undefined;
   readonly #flows: FlowStore | undefined;
   readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0, tooBig: 0 };
@@ -135,20 +141,22 @@ export class Node implements Machine {
     const present = new Set(netMap.peers.map(({ key }) => key.text));
     for (const peer of this.#peers.retain((key) => present.has(key.text))) this.#dismiss(peer);
     for (const node of netMap.peers) this.#updatePeer(node, now);
-    if (former?.packetFilter !== netMap.packetFilter || former?.self !== netMap.self) {
-      this.#filter = compileFilter(netMap.packetFilter ?? [], {
-        localAddresses: netMap.self.addresses,
-        previous: this.#filter,
-        flows: this.#flows,
-      });
-      this.#decisions?.push({
-        kind: "filter",
-        rules: netMap.packetFilter ?? [],
-        localAddresses: netMap.self.addresses,
-      });
-    }
+    if (former?.packetFilter !== netMap.packetFilter || former?.self !== netMap.self) this.#renewFilter();
     if (former?.derpMap !== netMap.derpMap) this.#reachability.setDerpMap(netMap.derpMap, now);
     this.#settle(now);
+  }
+
+  /** Which of the peers' offers are to be used; until then only their own addresses are. */
+  handleRouteWishes(wishes: RouteWishes, now: Instant): void {
+    this.#peers.wishes = wishes;
+    for (const peer of this.#peers.reroute()) this.#tellRoutes(peer, now);
+    this.#settle(now);
+  }
+
+  /** The networks that this node carries traffic to for others, and those that it never does unless they are named. */
+  handleCarried(carried: Carried): void {
+    this.#carried = carried;
+    if (this.#netMap !== undefined) this.#renewFilter();
   }
 
   /** The STUN servers of the map's regions, their names resolved. */
@@ -359,8 +367,7 @@ export class Node implements Machine {
     if (known?.node === node) return;
     const peer = known ?? new Peer(node, this.#random, this.#pathMtu);
     const former = this.#peers.put(peer, node);
-    this.#wireGuard.configurePeer({ key: node.key, allowedIps: peer.routes, ...keysOf(node) }, now);
-    this.#decisions?.push({ kind: "peer", peer: node.key, prefixes: peer.routes });
+    this.#tellRoutes(peer, now);
     peer.setRelay(node.homeRegion ?? this.#links.reverseRoute(node.key));
     const own = this.#netMap?.self.addresses ?? [];
     const reachable = node.endpoints.filter(({ ip }) => !own.some((prefix) => prefix.contains(ip)));
@@ -370,6 +377,19 @@ export class Node implements Machine {
     if (restarted) peer.paths.handlePeerRestarted();
     if (restarted && peer.paths.isActive(now)) this.#wireGuard.renewSession(node.key, now);
     this.#follow(peer, now);
+  }
+
+  #renewFilter(): void {
+    const rules = this.#netMap?.packetFilter ?? [];
+    const { routes, excluded } = this.#carried;
+    const localAddresses = [...(this.#netMap?.self.addresses ?? []), ...routes];
+    this.#filter = compileFilter(rules, { localAddresses, excluded, previous: this.#filter, flows: this.#flows });
+    this.#decisions?.push({ kind: "filter", rules, localAddresses, excluded });
+  }
+
+  #tellRoutes({ node, routes }: Peer, now: Instant): void {
+    this.#wireGuard.configurePeer({ key: node.key, allowedIps: routes, ...keysOf(node) }, now);
+    this.#decisions?.push({ kind: "peer", peer: node.key, prefixes: routes });
   }
 
   /** A peer is no longer in the map. */

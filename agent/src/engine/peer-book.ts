@@ -1,15 +1,17 @@
 /** The peers of the network map, found by node key, by disco key and by the addresses routed to them. */
-import type { Ip } from "../base/address.ts";
+import type { Prefix } from "../base/address.ts";
 import type { DiscoPublic, NodePublic } from "../base/keys.ts";
 import type { MapNode } from "../core/control/net-map.ts";
 import { addressLength, destinationOffset, type Packet } from "../core/ip/packet.ts";
 import { PrefixTable } from "../core/ip/prefix-table.ts";
-import { acceptedRoutes, type Peer } from "./peer.ts";
+import { acceptedRoutes, ownAddressesOnly, type Peer, type RouteWishes } from "./peer.ts";
 
 export class PeerBook {
   readonly #byKey = new Map<string, Peer>();
   readonly #byDisco = new Map<string, Set<Peer>>();
   readonly #routes = new PrefixTable<Peer>();
+  /** Which of the peers' offers are used; it counts from the next `put` or `reroute` on. */
+  wishes: RouteWishes = ownAddressesOnly;
 
   get all(): Iterable<Peer> {
     return this.#byKey.values();
@@ -43,13 +45,22 @@ export class PeerBook {
     if (former !== undefined) this.#unindex(peer);
     this.#byKey.set(node.key.text, peer);
     peer.node = node;
-    peer.routes = node.expired ? [] : acceptedRoutes(node);
-    for (const prefix of peer.routes) this.#routes.set(prefix, peer);
+    this.#route(peer);
     if (node.discoKey !== undefined) {
       const peers = this.#byDisco.get(node.discoKey.text) ?? new Set();
       this.#byDisco.set(node.discoKey.text, peers.add(peer));
     }
     return former;
+  }
+
+  /** Routes to every peer as the wishes now say. Returns those for which that changed something. */
+  reroute(): readonly Peer[] {
+    return [...this.#byKey.values()].filter((peer) => {
+      const before = peer.routes.join();
+      this.#unroute(peer);
+      this.#route(peer);
+      return peer.routes.join() !== before;
+    });
   }
 
   /** Removes the peers whose keys `isPresent` denies, and returns them. */
@@ -63,11 +74,31 @@ export class PeerBook {
   }
 
   #unindex(peer: Peer): void {
-    const owns = (ip: Ip): boolean => this.#routes.lookup(ip) === peer;
-    for (const prefix of peer.routes) if (owns(prefix.ip)) this.#routes.delete(prefix);
+    this.#unroute(peer);
     const disco = peer.node.discoKey?.text ?? "";
     const peers = this.#byDisco.get(disco);
     peers?.delete(peer);
     if (peers?.size === 0) this.#byDisco.delete(disco);
+  }
+
+  #route(peer: Peer): void {
+    peer.routes = peer.node.expired ? [] : acceptedRoutes(peer.node, this.wishes);
+    for (const prefix of peer.routes) this.#routes.set(prefix, peer);
+  }
+
+  /** Where another peer offers the same, it takes over. */
+  #unroute(peer: Peer): void {
+    for (const prefix of peer.routes) {
+      if (this.#routes.get(prefix) !== peer) continue;
+      const heir = prefix.isHost ? undefined : this.#otherWith(prefix, peer);
+      if (heir === undefined) this.#routes.delete(prefix);
+      else this.#routes.set(prefix, heir);
+    }
+    peer.routes = [];
+  }
+
+  #otherWith({ text }: Prefix, peer: Peer): Peer | undefined {
+    const offers = (other: Peer): boolean => other.routes.some((prefix) => prefix.text === text);
+    return [...this.#byKey.values()].find((other) => other !== peer && offers(other));
   }
 }

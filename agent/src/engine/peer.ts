@@ -4,6 +4,7 @@
  * too much, and again by the relay when a direct path fell silent.
  */
 import type { IpPort, Prefix } from "../base/address.ts";
+import type { NodePublic } from "../base/keys.ts";
 import type { Random } from "../base/random.ts";
 import { earliest, type Instant, type Millis } from "../base/time.ts";
 import type { MapNode } from "../core/control/net-map.ts";
@@ -152,10 +153,28 @@ export class Peer {
   }
 }
 
-/**
- * The allowed IPs that a node takes from the map: single addresses. Subnets and default
- * routes are a peer's offer, used only where they were asked for.
- */
-export function acceptedRoutes(node: MapNode): readonly Prefix[] {
-  return node.plain === undefined ? node.allowedIps.filter((prefix) => prefix.isHost) : node.allowedIps;
+/** Which of the peers' offers are used: subnets and default routes are carried only where they were asked for. */
+export interface RouteWishes {
+  readonly subnets: boolean;
+  /** The peer that carries all other traffic. */
+  readonly exitNode: NodePublic | undefined;
+}
+
+export const ownAddressesOnly: RouteWishes = { subnets: false, exitNode: undefined };
+
+/** The allowed IPs that a node takes from the map: a peer's own addresses, and what was wished for of the rest. */
+export function acceptedRoutes(node: MapNode, wishes: RouteWishes): readonly Prefix[] {
+  if (node.plain !== undefined) return node.allowedIps;
+  const own = new Set(node.addresses.map(({ text }) => text));
+  const isExit = wishes.exitNode?.text === node.key.text;
+  return node.allowedIps.filter((prefix) => {
+    if (own.has(prefix.text)) return true;
+    if (prefix.isDefault) return isExit;
+    return wishes.subnets && isSubnet(prefix);
+  });
+}
+
+/** Addresses of this machine and this link, such as a cloud's metadata service, are never behind a peer. */
+function isSubnet({ ip }: Prefix): boolean {
+  return !ip.isLoopback && !ip.isLinkLocal && !ip.isMulticast && !ip.isUnspecified;
 }

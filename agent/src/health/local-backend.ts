@@ -7,6 +7,8 @@ export interface LocalBackend {
   ping(request: PingRequest): Promise<PingReply>;
   /** Brings the tunnel up and tells how it goes; ends after "running" or "failed". */
   up(request: UpRequest): AsyncIterable<UpEvent>;
+  /** Changes settings, also while the tunnel is down. */
+  set(request: PrefsRequest): Promise<void>;
   /** Takes the tunnel down; the device stays registered. */
   down(): Promise<void>;
   /** Takes the tunnel down and gives up the registration. */
@@ -60,12 +62,22 @@ export interface PingNotRunning {
 }
 
 /** What is undefined stays as it was. */
-export interface UpRequest {
+export interface PrefsRequest {
+  readonly hostname?: string | undefined;
+  readonly advertiseExitNode?: boolean | undefined;
+  readonly advertiseRoutes?: readonly string[] | undefined;
+  readonly acceptRoutes?: boolean | undefined;
+  /** A peer's name or address, or "auto"; "" is none. */
+  readonly exitNode?: string | undefined;
+  readonly exitNodeAllowLanAccess?: boolean | undefined;
+  /** Addresses; an empty list is the default servers. */
+  readonly exitNodeDns?: readonly string[] | undefined;
+}
+
+export interface UpRequest extends PrefsRequest {
   readonly loginServer: string | undefined;
   /** A secret. */
   readonly authKey: string | undefined;
-  readonly hostname: string | undefined;
-  readonly advertiseExitNode: boolean | undefined;
   /** "sha256-raw:<hex>": pins the login server's certificate. */
   readonly certPin: string | undefined;
   readonly timeoutMs: number;

@@ -99,12 +99,17 @@ export const daemonSettings = {
     remedy: "sha256-raw: and the 64 hex digits of the SHA-256 of the server's certificate",
   },
   hostname: hostname("--hostname", "SALLYPORT_HOSTNAME"),
-  advertiseExitNode: {
-    flag: "--advertise-exit-node",
-    variable: "SALLYPORT_ADVERTISE_EXIT_NODE",
-    schema: flag(),
-    remedy: "true or false",
+  advertiseExitNode: onOff("--advertise-exit-node", "SALLYPORT_ADVERTISE_EXIT_NODE"),
+  advertiseRoutes: list("--advertise-routes", "SALLYPORT_ADVERTISE_ROUTES", "networks such as 10.1.0.0/16"),
+  acceptRoutes: onOff("--accept-routes", "SALLYPORT_ACCEPT_ROUTES"),
+  exitNode: {
+    flag: "--exit-node",
+    variable: "SALLYPORT_EXIT_NODE",
+    schema: z.string().regex(/^[\w.:-]*$/),
+    remedy: "a peer's name or IP, auto for the nearest, or nothing for none",
   },
+  exitNodeAllowLanAccess: onOff("--exit-node-allow-lan-access", "SALLYPORT_EXIT_NODE_ALLOW_LAN_ACCESS"),
+  exitNodeDns: list("--exit-node-dns", "SALLYPORT_EXIT_NODE_DNS", "IP addresses of DNS servers"),
   ...forwardingSettings(),
   healthTags: {
     flag: "--health-tags",
@@ -316,6 +321,26 @@ function listOf<T>(parse: (text: string) => T | undefined): z.ZodType<readonly T
 
 function flag(): z.ZodType<boolean> {
   return z.union([z.boolean(), z.enum(["true", "false"]).transform((value) => value === "true")]);
+}
+
+function onOff(name: string, variable: string): Setting<boolean> {
+  return { flag: name, variable, schema: flag(), remedy: "true or false" };
+}
+
+/** Separated by commas; in the file an array, too. */
+function list(flag: string, variable: string, what: string): Setting<readonly string[]> {
+  const split = z.string().transform((value) =>
+    value
+      .split(",")
+      .map((item) => item.trim())
+      .filter((item) => item !== ""),
+  );
+  return {
+    flag,
+    variable,
+    schema: z.union([z.array(z.string()), split]),
+    remedy: `${what}, separated by commas`,
+  };
 }
 
 function text(flag: string, variable: string, remedy: string): Setting<string> {

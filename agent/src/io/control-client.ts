@@ -21,6 +21,7 @@ import type { Suite } from "../crypto/suite.ts";
 import { systemCalendar } from "./calendar.ts";
 import { now as clock, Wakeup } from "./clock.ts";
 import { type ControlConnection, dialControl, parseControlServer } from "./control-dial.ts";
+import type { OwnNetwork } from "./own-network.ts";
 import { zstdDecompress } from "./zstd.ts";
 
 /** A short answer takes no longer; a registration that waits for a person is held by the server. */
@@ -61,6 +62,8 @@ export interface ControlSessionOptions {
   readonly suite: Suite;
   readonly random: Random;
   readonly callbacks: ControlCallbacks;
+  /** @default as every program connects */
+  readonly network?: OwnNetwork | undefined;
 }
 
 export class ControlSession {

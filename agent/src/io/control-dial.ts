@@ -7,9 +7,10 @@ import { createHash } from "node:crypto";
 import * as http from "node:http";
 import * as http2 from "node:http2";
 import * as https from "node:https";
-import type { Duplex } from "node:stream";
+import { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
 import { OperationError, UsageError } from "../base/errors.ts";
+import { millis } from "../base/time.ts";
 import { type MachinePrivate, MachinePublic } from "../base/keys.ts";
 import type { Random } from "../base/random.ts";
 import { asObject, parseJson, textAt, tryParse } from "../core/control/json.ts";
@@ -22,7 +23,9 @@ import {
 } from "../core/control/messages.ts";
 import { Initiator } from "../core/control/noise.ts";
 import type { Suite } from "../crypto/suite.ts";
+import type { OwnNetwork } from "./own-network.ts";
 import { codeOf } from "./system-error.ts";
+import { raceTcp } from "./tcp-race.ts";
 import { openNoiseStream } from "./noise-stream.ts";
 
 const STEP_TIMEOUT_MS = 10_000;
@@ -39,6 +42,8 @@ export interface DialOptions {
   readonly suite: Suite;
   readonly random: Random;
   readonly machineKey: MachinePrivate;
+  /** @default as every program connects */
+  readonly network?: OwnNetwork | undefined;
 }
 
 export interface ControlServerAddress {
@@ -89,6 +94,7 @@ export async function dialControl(options: DialOptions): Promise<ControlConnecti
         rejectUnauthorized: server.pin === undefined,
       })
     : new http.Agent(settings);
+  if (options.network !== undefined) connectBy(options.network, server, agent);
   try {
     const serverKey = await fetchKey(server, agent);
     const initiator = new Initiator(
@@ -111,6 +117,26 @@ export async function dialControl(options: DialOptions): Promise<ControlConnecti
     agent.destroy();
     throw explain(error, server);
   }
+}
+
+/** The agent's connections are made by `network`; what it does above TCP stays its own. */
+function connectBy(network: OwnNetwork, server: ControlServerAddress, agent: http.Agent): void {
+  const { hostname, protocol } = server.url;
+  const secure = protocol === "https:";
+  const port = server.url.port === "" ? (secure ? 443 : 80) : Number(server.url.port);
+  const finish = agent.createConnection.bind(agent);
+  const connect = async (): Promise<Duplex> => {
+    const addresses = await network.resolve(hostname, port);
+    const signal = AbortSignal.timeout(STEP_TIMEOUT_MS);
+    return await raceTcp({ addresses, from: undefined, limit: millis(STEP_TIMEOUT_MS), signal, network });
+  };
+  agent.createConnection = (options, done) => {
+    connect().then(
+      (socket) => done?.(null, secure ? (finish({ ...options, ...{ socket } }) ?? socket) : socket),
+      (error: Error) => done?.(error, new Duplex()),
+    );
+    return undefined;
+  };
 }
 
 async function fetchKey(server: ControlServerAddress, agent: http.Agent): Promise<MachinePublic> {

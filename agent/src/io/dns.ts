@@ -16,12 +16,17 @@ export async function resolveHost(
   port: number,
   limit: Millis = DEFAULT_LIMIT,
 ): Promise<readonly IpPort[]> {
-  const literal = Ip.tryParse(host.replace(/^\[(.*)\]$/, "$1"));
+  const literal = literalIn(host);
   if (literal !== undefined) return [new IpPort(literal, port)];
   const found = await withinLimit(lookup(host, { all: true, verbatim: true }), host, limit);
   const addresses = found.flatMap(({ address }) => Ip.tryParse(address) ?? []);
   if (addresses.length === 0) throw noAddress(host, "it has no usable address");
   return addresses.map((ip) => new IpPort(ip, port));
+}
+
+/** The address that stands in the place of a name, in brackets or not. */
+export function literalIn(host: string): Ip | undefined {
+  return Ip.tryParse(host.replace(/^\[(.*)\]$/, "$1"));
 }
 
 async function withinLimit<T>(answer: Promise<T>, host: string, limit: Millis): Promise<T> {

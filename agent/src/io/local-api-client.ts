@@ -1,6 +1,6 @@
 /** Asks the daemon on this machine. */
 import { millis } from "../base/time.ts";
-import type { PingReply, PingRequest, UpEvent, UpRequest } from "../health/local-backend.ts";
+import type { PingReply, PingRequest, PrefsRequest, UpEvent, UpRequest } from "../health/local-backend.ts";
 import type { StatusJson } from "../health/status-json.ts";
 import { ANSWER_WITHIN, JsonApiClient } from "./json-api-client.ts";
 
@@ -30,6 +30,10 @@ export class LocalApiClient {
     const within = millis(request.timeoutMs === 0 ? 0 : request.timeoutMs + ANSWER_WITHIN);
     const question = { method: "POST", path: "/v1/up", body: request, within, signal } as const;
     for await (const event of this.#api.askLines(question)) yield event as UpEvent;
+  }
+
+  async set(request: PrefsRequest): Promise<void> {
+    await this.#api.ask({ method: "POST", path: "/v1/set", body: request });
   }
 
   async down(): Promise<void> {

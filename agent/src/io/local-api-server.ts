@@ -4,6 +4,7 @@
  *   GET  /v1/status                            → StatusJson
  *   POST /v1/ping    {target, timeoutMs}       → PingReply
  *   POST /v1/up      UpRequest                 → UpEvents, one JSON object a line
+ *   POST /v1/set     PrefsRequest              → {}
  *   POST /v1/down    POST /v1/logout           → {}
  */
 import * as z from "zod";
@@ -26,6 +27,7 @@ export function serveLocalApi({ path, backend, log }: LocalApiOptions): Promise<
     "GET /v1/status": () => backend.status(),
     "POST /v1/ping": withBody(pingRequest, (request) => backend.ping(request)),
     "POST /v1/up": withBody(upRequest, (request) => backend.up(request)),
+    "POST /v1/set": withBody(setRequest, (request) => backend.set(request)),
     "POST /v1/down": () => backend.down(),
     "POST /v1/logout": () => backend.logout(),
   };
@@ -35,22 +37,25 @@ export function serveLocalApi({ path, backend, log }: LocalApiOptions): Promise<
 /** An hour: no command waits longer for one answer. */
 const LONGEST_TIMEOUT_MS = 3_600_000;
 
-const UNCHANGED = {
-  loginServer: undefined,
-  authKey: undefined,
-  hostname: undefined,
-  advertiseExitNode: undefined,
-  certPin: undefined,
-};
+const UNCHANGED = { loginServer: undefined, authKey: undefined, certPin: undefined };
 
 const timeoutMs = z.number().min(0).max(LONGEST_TIMEOUT_MS);
 const pingRequest = z.strictObject({ target: z.string().min(1), timeoutMs });
+const prefsFields = {
+  hostname: z.string().optional(),
+  advertiseExitNode: z.boolean().optional(),
+  advertiseRoutes: z.array(z.string()).optional(),
+  acceptRoutes: z.boolean().optional(),
+  exitNode: z.string().optional(),
+  exitNodeAllowLanAccess: z.boolean().optional(),
+  exitNodeDns: z.array(z.string()).optional(),
+};
+const setRequest = z.strictObject(prefsFields);
 const upRequest = z
   .strictObject({
+    ...prefsFields,
     loginServer: z.string().optional(),
     authKey: z.string().optional(),
-    hostname: z.string().optional(),
-    advertiseExitNode: z.boolean().optional(),
     certPin: z.string().optional(),
     timeoutMs,
   })

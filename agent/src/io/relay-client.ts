@@ -13,7 +13,7 @@ import { type Calendar, type Millis, millis, seconds, since } from "../base/time
 import { DEFAULT_DERP_PORT, type DerpNode, type DerpRegion } from "../core/path/derp-map.ts";
 import { systemCalendar } from "./calendar.ts";
 import { now } from "./clock.ts";
-import { resolveHost } from "./dns.ts";
+import { type OwnNetwork, plainNetwork } from "./own-network.ts";
 import { chainOf, checkPin, isPin, metaKeyIn } from "./relay-certificate.ts";
 import { readHead, type RelayConnection, RelayStream } from "./relay-stream.ts";
 import { codeOf } from "./system-error.ts";
@@ -27,8 +27,8 @@ export interface DialOptions {
   readonly ca?: string;
   /** The local address to connect from. */
   readonly from?: Ip;
-  /** @default asks the system's resolver */
-  readonly resolve?: (host: string, port: number) => Promise<readonly IpPort[]>;
+  /** @default plainNetwork */
+  readonly network?: OwnNetwork;
   /** @default the machine's */
   readonly calendar?: Calendar;
   /** Whether the relay's key is taken from its certificates. @default true */
@@ -108,9 +108,10 @@ async function useNode<T>(
   signal: AbortSignal,
   use: (node: DerpNode, connected: Connected, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const addresses = await addressesOf(node, options.resolve ?? resolveHost);
+  const { network = plainNetwork } = options;
+  const addresses = await addressesOf(node, network);
   if (addresses.length === 0) throw new Refused("the relay map gives it no address");
-  const tcp = await raceTcp({ addresses, from: options.from, limit: NODE_LIMIT, signal });
+  const tcp = await raceTcp({ addresses, from: options.from, limit: NODE_LIMIT, signal, network });
   const socket = connectTls({ ...tlsOptions(node, options), socket: tcp });
   socket.on("error", () => {}); // also told by `close`, and by `once` while we wait
   try {
@@ -126,16 +127,13 @@ async function useNode<T>(
 }
 
 /** Those the map gives, else those of the name; IPv4 first. What is no address switches its family off. */
-async function addressesOf(
-  node: DerpNode,
-  resolve: (host: string, port: number) => Promise<readonly IpPort[]>,
-): Promise<readonly IpPort[]> {
+async function addressesOf(node: DerpNode, network: OwnNetwork): Promise<readonly IpPort[]> {
   const { ipv4, ipv6, hostName, derpPort } = node;
   const asksName = ipv4 === undefined || ipv6 === undefined;
   const given = [ipv4, ipv6].flatMap((text) => (text === undefined ? [] : (Ip.tryParse(text) ?? [])));
   const known = given.map((ip) => new IpPort(ip, derpPort));
   if (!asksName || known.length > 0) return known;
-  const found = await resolve(hostName, derpPort);
+  const found = await network.resolve(hostName, derpPort);
   const isWanted = ({ ip }: IpPort): boolean => (ip.isV4 ? ipv4 : ipv6) === undefined;
   return found.filter(isWanted).toSorted((a, b) => Number(b.ip.isV4) - Number(a.ip.isV4));
 }

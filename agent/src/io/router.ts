@@ -6,9 +6,22 @@
  * those that Tailscale uses. One call of `ip` per change: what is already set is not set again.
  */
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import type { Ip, Prefix } from "../base/address.ts";
 import { OperationError } from "../base/errors.ts";
+import {
+  blockSettings,
+  type ExitNumbers,
+  type ExitRouting,
+  type ExitSetting,
+  exitRuleTexts,
+  exitSettings,
+  guardName,
+  guardRemoval,
+  guardText,
+} from "./exit-rules.ts";
+import { watchKernel } from "./kernel-watch.ts";
+import { runNft } from "./nft.ts";
 import { codeOf } from "./system-error.ts";
 import type { PacketDevice } from "./tun.ts";
 
@@ -17,13 +30,17 @@ export interface Routing {
   /** Destinations that go into the tunnel. */
   readonly routes: readonly Prefix[];
   readonly mtu: number;
+  /** All other traffic goes into the tunnel by `routes`, or nowhere. */
+  readonly exit?: ExitRouting | undefined;
 }
 
 export interface Router {
   /** Makes the kernel's state equal to `routing`. What failed is tried again at the next call. @throws OperationError */
   apply(routing: Routing): Promise<void>;
-  /** Takes back all that was set. */
+  /** Takes back all that was set, also by a process that was killed. */
   cleanup(): Promise<void>;
+  /** Leaves the kernel as it is; who comes next takes it over. */
+  release(): Promise<void>;
 }
 
 /** The numbers by which several tunnels on one machine stay apart. */
@@ -37,6 +54,12 @@ export interface RouterOptions {
   readonly mark?: number;
   /** The program of iproute2. @default "ip" */
   readonly command?: string;
+  /** That of nftables. @default "nft" */
+  readonly nft?: string;
+  /** What others removed was set again. */
+  readonly onRestored?: () => void;
+  /** It could not be set again. */
+  readonly onError?: (error: unknown) => void;
 }
 
 /** SO_MARK of the tunnel's own sockets. Only the bits of MARK_MASK are ours. */
@@ -47,9 +70,16 @@ const DEFAULT_TABLE = 52;
 const DEFAULT_PRIORITY = 5210;
 
 /** For devices that the kernel does not know. */
-export const noRouter: Router = { apply: () => Promise.resolve(), cleanup: () => Promise.resolve() };
+export const noRouter: Router = {
+  apply: () => Promise.resolve(),
+  cleanup: () => Promise.resolve(),
+  release: () => Promise.resolve(),
+};
 
-export function routerFor(device: PacketDevice, options: Omit<RouterOptions, "device"> = {}): Router {
+export function routerFor(
+  device: Pick<PacketDevice, "kind" | "name">,
+  options: Omit<RouterOptions, "device"> = {},
+): Router {
   if (device.kind === "memory" || process.platform !== "linux") return noRouter;
   return new LinuxRouter({ ...options, device: device.name });
 }
@@ -62,7 +92,8 @@ interface Line {
 
 /** Something set in the kernel, with the way to set it and to take it back. */
 interface Setting {
-  readonly family: "any" | "v6";
+  /** "v6" is for devices that take IPv6 addresses, "kernel-v6" for kernels with IPv6. */
+  readonly family: "any" | "v6" | "kernel-v6";
   readonly set: string;
   readonly unset: string | undefined;
 }
@@ -70,29 +101,55 @@ interface Setting {
 const EXISTS = /File exists/;
 const GONE = /No such process|No such file|Cannot find device|Cannot assign|does not exist/;
 
+const EMPTY: Routing = { addresses: [], routes: [], mtu: 0 };
+
 export class LinuxRouter implements Router {
+  readonly #options: RouterOptions;
   readonly #device: string;
   readonly #command: string;
+  readonly #numbers: ExitNumbers;
   readonly #rules: readonly Setting[];
-  readonly #table: number;
   /** What is set, in the order in which it was; by its text. */
   readonly #set = new Map<string, Setting>();
+  #guard: string | undefined;
   #last: Promise<void> = Promise.resolve();
+  #routing = EMPTY;
+  #watch: { close(): void } | undefined;
+  /** What a killed process left was taken back. */
+  #isClean = false;
 
   constructor(options: RouterOptions) {
-    const { table = DEFAULT_TABLE, rulePriority = DEFAULT_PRIORITY, mark = OWN_MARK } = options;
+    const { table = DEFAULT_TABLE, rulePriority: priority = DEFAULT_PRIORITY, mark = OWN_MARK } = options;
+    this.#options = options;
     this.#device = options.device;
     this.#command = options.command ?? "ip";
-    this.#table = table;
-    this.#rules = rules(table, rulePriority, mark);
+    this.#numbers = { device: options.device, table, priority, mark, markMask: MARK_MASK };
+    this.#rules = rules(table, priority, mark);
   }
 
   apply(routing: Routing): Promise<void> {
-    return this.#inTurn(() => this.#change(this.#wanted(routing)));
+    return this.#inTurn(async () => {
+      this.#routing = routing;
+      await this.#change(this.#wanted(routing), routing);
+      this.#watch ??= this.#watchKernel();
+    });
   }
 
   cleanup(): Promise<void> {
-    return this.#inTurn(() => this.#change([]));
+    return this.#inTurn(async () => {
+      this.#watch?.close();
+      this.#watch = undefined;
+      this.#routing = EMPTY;
+      await this.#change([], EMPTY);
+    });
+  }
+
+  release(): Promise<void> {
+    return this.#inTurn(() => {
+      this.#watch?.close();
+      this.#watch = undefined;
+      return Promise.resolve();
+    });
   }
 
   /** Two changes at once would work on the same difference. */
@@ -102,44 +159,137 @@ export class LinuxRouter implements Router {
     return turn;
   }
 
-  #wanted({ addresses, routes, mtu }: Routing): readonly Setting[] {
+  #wanted({ addresses, routes, mtu, exit }: Routing): readonly Setting[] {
     const device = this.#device;
     const settings: Setting[] = [
       { family: "any", set: `link set dev ${device} mtu ${mtu} up`, unset: undefined },
     ];
+    if (exit !== undefined) settings.push(...blockSettings(this.#numbers).map(settingOf));
     for (const ip of addresses) {
       const address = ip.isV4 ? `${ip.text}/32 dev ${device}` : `${ip.text}/128 dev ${device}`;
       const set = ip.isV4 ? `address replace ${address}` : `address replace ${address} nodad`;
       settings.push({ family: ip.isV4 ? "any" : "v6", set, unset: `address del ${address}` });
     }
-    settings.push(...this.#rules);
     for (const { ip, text } of routes) {
-      const route = `${text} dev ${device} table ${this.#table}`;
-      settings.push({
-        family: ip.isV4 ? "any" : "v6",
-        set: `route replace ${route}`,
-        unset: `route del ${route}`,
-      });
+      const route = `${text} dev ${device} table ${this.#numbers.table}`;
+      settings.push(routeSetting(ip.isV4 ? "any" : "v6", route));
     }
-    return hasIpv6(device) ? settings : settings.filter(({ family }) => family === "any");
+    if (exit !== undefined) settings.push(...exitSettings(this.#numbers, exit).map(settingOf));
+    settings.push(...this.#rules);
+    const has = { any: true, v6: hasIpv6(device), "kernel-v6": kernelHasIpv6() };
+    return settings.filter(({ family }) => has[family]);
   }
 
-  async #change(wanted: readonly Setting[]): Promise<void> {
+  /** The guard stands before anything leads into the tunnel, and until nothing does. */
+  async #change(wanted: readonly Setting[], { exit, routes }: Routing): Promise<void> {
+    const guard = exit === undefined ? undefined : guardText(this.#numbers, exit, routes);
+    const failed = guard === undefined ? undefined : await this.#setGuard(guard);
     const keep = new Set(wanted.map(({ set }) => set));
     const removed = [...this.#set.values()].filter(({ set }) => !keep.has(set)).toReversed();
     const added = wanted.filter(({ set }) => !this.#set.has(set));
+    await runBatch(this.#command, this.#leftovers(exit !== undefined));
     const failures = await runBatch(this.#command, [
       ...removed.flatMap(({ unset }) => (unset === undefined ? [] : [{ text: unset, alreadySo: GONE }])),
       ...added.map(({ set }) => ({ text: set, alreadySo: EXISTS })),
     ]);
     for (const { set } of removed) this.#set.delete(set);
     for (const setting of added) if (!failures.has(setting.set)) this.#set.set(setting.set, setting);
-    const [first] = failures;
-    if (first === undefined) return;
-    const [line, reason] = first;
-    const others = failures.size > 1 ? ` (and ${failures.size - 1} more)` : "";
-    throw new OperationError("router", `"ip ${line}" failed${others}: ${reason}. ${remedyFor(reason)}`);
+    if (guard === undefined) await this.#removeGuard();
+    this.#isClean = true;
+    if (failed !== undefined) throw failed;
+    throwFirst(failures);
   }
+
+  /** What is in our tables while nobody else may use them. */
+  #leftovers(withExit: boolean): readonly Line[] {
+    if (this.#isClean) return [];
+    const { table } = this.#numbers;
+    const lines = ["", "-6 "].flatMap((family) => {
+      const flushed = [table, table + 1].map((each) => `${family}route flush table ${each}`);
+      const ruleTexts = withExit ? [] : exitRuleTexts(this.#numbers, family === "" ? "v4" : "v6");
+      return [...flushed, ...ruleTexts.map((text) => `${family}rule del ${text}`)];
+    });
+    return lines.map((text) => ({ text, alreadySo: /./ }));
+  }
+
+  async #setGuard(text: string): Promise<unknown> {
+    if (this.#guard === text) return undefined;
+    try {
+      await runNft(text, this.#options.nft);
+      this.#guard = text;
+      return undefined;
+    } catch (error) {
+      return error;
+    }
+  }
+
+  /** A machine without nftables has none. */
+  async #removeGuard(): Promise<void> {
+    if (this.#isClean && this.#guard === undefined) return;
+    this.#guard = undefined;
+    await runNft(guardRemoval(this.#device), this.#options.nft).catch(() => {});
+  }
+
+  /** Setting it anew would be heard as its removal. */
+  async #hasGuard(): Promise<boolean> {
+    if (this.#guard === undefined) return false;
+    const name = guardName(this.#device);
+    return await runNft(`list table inet ${name}`, this.#options.nft).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  #watchKernel(): { close(): void } {
+    const { table, priority } = this.#numbers;
+    const device = this.#device;
+    const deleted = new RegExp(
+      `^Deleted (${priority}|${priority + 20}|${priority + 40}|${priority + 50}|${priority + 55}|${priority + 60}|${priority + 62}):|^Deleted .* table (${table}|${table + 1})\\b|^Deleted \\d+: ${device} .*inet`,
+    );
+    const linkDown = new RegExp(`^\\d+: ${device}: <(?!.*\\bUP\\b)`);
+    return watchKernel({
+      commands: [
+        [this.#command, "-o", "monitor", "rule", "route", "link", "address"],
+        [this.#options.nft ?? "nft", "monitor", "tables"],
+      ],
+      matters: (line) =>
+        deleted.test(line) ||
+        linkDown.test(line) ||
+        (this.#guard !== undefined && line === `delete table inet ${guardName(device)}`),
+      onDisturbed: () => this.#restore(),
+    });
+  }
+
+  /** Sets everything again; what is still there stays as it is. */
+  #restore(): void {
+    const done = this.#inTurn(async () => {
+      if (this.#watch === undefined) return;
+      this.#set.clear();
+      if (!(await this.#hasGuard())) this.#guard = undefined;
+      await this.#change(this.#wanted(this.#routing), this.#routing);
+      this.#options.onRestored?.();
+    });
+    done.catch((error: unknown) => this.#options.onError?.(error));
+  }
+}
+
+function throwFirst(failures: ReadonlyMap<string, string>): void {
+  const [first] = failures;
+  if (first === undefined) return;
+  const [line, reason] = first;
+  const others = failures.size > 1 ? ` (and ${failures.size - 1} more)` : "";
+  throw new OperationError("router", `"ip ${line}" failed${others}: ${reason}. ${remedyFor(reason)}`);
+}
+
+function routeSetting(family: Setting["family"], route: string): Setting {
+  return { family, set: `route replace ${route}`, unset: `route del ${route}` };
+}
+
+function settingOf({ family, onDevice, kind, text }: ExitSetting): Setting {
+  const of = family === "v4" ? "any" : onDevice ? "v6" : "kernel-v6";
+  if (kind === "route") return routeSetting(of, text);
+  const prefix = family === "v4" ? "" : V6_RULE;
+  return { family: of, set: `${prefix}rule add ${text}`, unset: `${prefix}rule del ${text}` };
 }
 
 function rules(table: number, priority: number, mark: number): readonly Setting[] {
@@ -152,12 +302,16 @@ function rules(table: number, priority: number, mark: number): readonly Setting[
   ];
   return texts.flatMap((text): Setting[] => [
     { family: "any", set: `rule add ${text}`, unset: `rule del ${text}` },
-    { family: "v6", set: `${V6_RULE}rule add ${text}`, unset: `${V6_RULE}rule del ${text}` },
+    { family: "kernel-v6", set: `${V6_RULE}rule add ${text}`, unset: `${V6_RULE}rule del ${text}` },
   ]);
 }
 
 /** A rule without an address does not show its family: these lines go to an `ip -6`. */
 const V6_RULE = "-6 ";
+
+function kernelHasIpv6(): boolean {
+  return existsSync("/proc/sys/net/ipv6");
+}
 
 /** Whether the kernel has IPv6 and the device takes such addresses. */
 function hasIpv6(device: string): boolean {

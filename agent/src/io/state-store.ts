@@ -18,6 +18,15 @@ export interface DaemonPrefs {
   readonly wantRunning: boolean;
   readonly hostname: string | undefined;
   readonly advertiseExitNode: boolean;
+  /** Networks that others may reach through this node, such as "10.1.0.0/16". */
+  readonly advertiseRoutes: readonly string[];
+  /** Whether the networks that others offer are reached through them. */
+  readonly acceptRoutes: boolean;
+  /** A peer's name or address, "auto", or none. */
+  readonly exitNode: string | undefined;
+  readonly exitNodeAllowLanAccess: boolean;
+  /** DNS servers to ask through the exit node; none is the default ones. */
+  readonly exitNodeDns: readonly string[];
   /** "sha256-raw:<hex>": pins the login server's certificate. */
   readonly certPin: string | undefined;
 }
@@ -33,6 +42,11 @@ export const defaultPrefs: DaemonPrefs = {
   wantRunning: false,
   hostname: undefined,
   advertiseExitNode: false,
+  advertiseRoutes: [],
+  acceptRoutes: false,
+  exitNode: undefined,
+  exitNodeAllowLanAccess: false,
+  exitNodeDns: [],
   certPin: undefined,
 };
 
@@ -108,6 +122,11 @@ const storedState = z.strictObject({
     wantRunning: z.boolean(),
     hostname: z.string().optional(),
     advertiseExitNode: z.boolean(),
+    advertiseRoutes: z.array(z.string()).readonly().default([]),
+    acceptRoutes: z.boolean().default(false),
+    exitNode: z.string().optional(),
+    exitNodeAllowLanAccess: z.boolean().default(false),
+    exitNodeDns: z.array(z.string()).readonly().default([]),
     certPin: z.string().optional(),
   }),
 });
@@ -117,12 +136,12 @@ type StoredState = z.infer<typeof storedState>;
 function parseDaemonState(path: string, text: string): DaemonState {
   try {
     const stored = storedState.parse(JSON.parse(text));
-    const { hostname, certPin, ...prefs } = stored.prefs;
+    const { hostname, certPin, exitNode, ...prefs } = stored.prefs;
     return {
       machineKey: new MachinePrivate(parsePrivateKey(stored.machineKey)),
       nodeKey: new NodePrivate(parsePrivateKey(stored.nodeKey)),
       loginServer: stored.loginServer,
-      prefs: { ...prefs, hostname, certPin },
+      prefs: { ...prefs, hostname, certPin, exitNode },
     };
   } catch {
     // No cause: a JSON error quotes the text around the fault, which may be a key.

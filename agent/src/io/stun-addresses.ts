@@ -2,20 +2,23 @@
 import type { IpPort } from "../base/address.ts";
 import type { DerpMap, DerpNode, DerpRegion } from "../core/path/derp-map.ts";
 import type { RegionId } from "../core/path/path.ts";
-import { resolveHost } from "./dns.ts";
+import { type OwnNetwork, plainNetwork } from "./own-network.ts";
 
 /** By region; a name that has no address now is left out. */
-export async function resolveStunServers({
-  regions,
-}: DerpMap): Promise<ReadonlyMap<RegionId, readonly IpPort[]>> {
-  const found = [...regions.values()].map(async (region) => [region.id, await addressesOf(region)] as const);
+export async function resolveStunServers(
+  { regions }: DerpMap,
+  network: OwnNetwork = plainNetwork,
+): Promise<ReadonlyMap<RegionId, readonly IpPort[]>> {
+  const found = [...regions.values()].map(
+    async (region) => [region.id, await addressesOf(region, network)] as const,
+  );
   return new Map(await Promise.all(found));
 }
 
-async function addressesOf({ nodes }: DerpRegion): Promise<readonly IpPort[]> {
+async function addressesOf({ nodes }: DerpRegion, network: OwnNetwork): Promise<readonly IpPort[]> {
   const asked = nodes
     .filter(({ stunPort }) => stunPort > 0)
-    .flatMap((node) => hostsOf(node).map((host) => resolveHost(host, node.stunPort)));
+    .flatMap((node) => hostsOf(node).map((host) => network.resolve(host, node.stunPort)));
   const answers = await Promise.allSettled(asked);
   return answers.flatMap((answer) => (answer.status === "fulfilled" ? answer.value : []));
 }

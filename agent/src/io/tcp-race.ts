@@ -1,6 +1,7 @@
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import type { Ip, IpPort } from "../base/address.ts";
 import { type Millis, millis } from "../base/time.ts";
+import type { OwnNetwork } from "./own-network.ts";
 
 export interface TcpRaceOptions {
   /** In the order of preference. */
@@ -10,6 +11,7 @@ export interface TcpRaceOptions {
   /** For the whole race. */
   readonly limit: Millis;
   readonly signal: AbortSignal;
+  readonly network: OwnNetwork;
 }
 
 /** The head start of each address before the next (RFC 8305 recommends 250 ms). */
@@ -17,7 +19,7 @@ const HEAD_START: Millis = millis(200);
 
 /** Connects to whichever address answers first. @throws the last address's error, or ETIMEDOUT */
 export function raceTcp(options: TcpRaceOptions): Promise<Socket> {
-  const { addresses, from, limit, signal } = options;
+  const { addresses, from, limit, signal, network } = options;
   return new Promise((resolve, reject) => {
     const running = new Set<Socket>();
     let next = 0;
@@ -40,12 +42,12 @@ export function raceTcp(options: TcpRaceOptions): Promise<Socket> {
       clearTimeout(headStart);
       const to = addresses[next++];
       if (to === undefined) return;
-      const socket = connect({
-        host: to.ip.text,
-        port: to.port,
-        noDelay: true,
-        ...(from !== undefined && from.isV4 === to.ip.isV4 ? { localAddress: from.text } : {}),
-      });
+      let socket: Socket;
+      try {
+        socket = network.connect(to, from);
+      } catch (error) {
+        return finish(undefined, error);
+      }
       running.add(socket);
       socket.on("error", (error) => failed(socket, error));
       socket.once("connect", () => finish(socket));

@@ -26,6 +26,8 @@ export interface PacketDevice {
   onPackets(receive: (packets: readonly Uint8Array[]) => void): void;
   /** Hands a packet to the host. Never throws: what the kernel refuses is dropped and counted. */
   write(packet: Uint8Array): void;
+  /** Called once when somebody else deletes the device. It hands out no packets any more. */
+  onLost?(report: (error: OperationError) => void): void;
   close(): Promise<void>;
 }
 

@@ -15,7 +15,14 @@ import type { ControlState } from "../core/control/client.ts";
 import { BASE_MTU } from "../core/path/path-mtu.ts";
 import type { NetMap } from "../core/control/net-map.ts";
 import type { Suite } from "../crypto/suite.ts";
-import type { LocalBackend, PingReply, PingRequest, UpEvent, UpRequest } from "../health/local-backend.ts";
+import type {
+  LocalBackend,
+  PingReply,
+  PingRequest,
+  PrefsRequest,
+  UpEvent,
+  UpRequest,
+} from "../health/local-backend.ts";
 import { nodeState, type NodeState } from "../health/node-tags.ts";
 import { type HealthProblem, worstFirst } from "../health/reasons.ts";
 import { buildStatus } from "../health/status.ts";
@@ -35,7 +42,10 @@ import { VERSION } from "../base/version.ts";
 import { Queue } from "./event-queue.ts";
 import { startHealthTags } from "./health-tags.ts";
 import { openPorts, type Ports } from "./ports.ts";
+import { routerFor } from "../io/router.ts";
+import { changedPrefs } from "./prefs.ts";
 import { Tunnel } from "./tunnel.ts";
+import { noKernelDevice } from "./tunnel-routing.ts";
 
 export interface DaemonOptions extends Partial<ForwardingChoices> {
   /** UDP; 0 is any that is free. */
@@ -66,6 +76,11 @@ export interface DaemonOptions extends Partial<ForwardingChoices> {
   readonly advertiseExitNode: boolean | undefined;
   /** Whether to write how it is to the tags of this EC2 instance. @default "off" */
   readonly healthTags?: "auto" | "on" | "off";
+  readonly advertiseRoutes?: readonly string[] | undefined;
+  readonly acceptRoutes?: boolean | undefined;
+  readonly exitNode?: string | undefined;
+  readonly exitNodeAllowLanAccess?: boolean | undefined;
+  readonly exitNodeDns?: readonly string[] | undefined;
 }
 
 export interface Daemon {
@@ -140,10 +155,10 @@ class DaemonService implements LocalBackend {
 
   /** Goes on where the last run ended, or with what the command line says. */
   async begin(registeredBefore: boolean): Promise<void> {
-    const { loginServer, authKey, certPin, hostname, advertiseExitNode } = this.#options;
+    const { loginServer } = this.#options;
     const isNew = loginServer !== undefined && loginServer !== this.#state.loginServer;
-    if (!isNew && !this.#state.prefs.wantRunning) return;
-    await this.#raise({ loginServer, authKey, certPin, hostname, advertiseExitNode }, registeredBefore);
+    if (isNew || this.#state.prefs.wantRunning) await this.#raise(this.#options, registeredBefore);
+    else await this.#sweep();
   }
 
   async stop(): Promise<void> {
@@ -165,7 +180,7 @@ class DaemonService implements LocalBackend {
       ownEndpoints: tunnel?.ownEndpoints ?? [],
       homeRegion: tunnel?.homeRegion,
       peers: tunnel?.peers() ?? [],
-      exitNode: undefined,
+      exitNode: tunnel?.exitNode,
       dataPlane: tunnel === undefined ? undefined : this.#dataPlaneJson(),
       forwarding: tunnel?.forwarding,
       now: at,
@@ -218,10 +233,21 @@ class DaemonService implements LocalBackend {
     }
   }
 
+  set(request: PrefsRequest): Promise<void> {
+    return this.#change(async () => {
+      const prefs = changedPrefs(this.#state.prefs, request);
+      await this.#tunnel?.usePrefs(prefs);
+      this.#state = { ...this.#state, prefs };
+      await this.save();
+    });
+  }
+
   async down(): Promise<void> {
     this.#state = { ...this.#state, prefs: { ...this.#state.prefs, wantRunning: false } };
     await this.save();
+    const hadTunnel = this.#tunnel !== undefined;
     await this.#lower();
+    if (!hadTunnel) await this.#sweep();
   }
 
   async logout(): Promise<void> {
@@ -245,13 +271,13 @@ class DaemonService implements LocalBackend {
       const former = this.#state;
       const sameServer = former.loginServer === loginServer;
       const prefs = {
+        ...changedPrefs(former.prefs, request),
         wantRunning: true,
-        hostname: request.hostname ?? former.prefs.hostname,
-        advertiseExitNode: request.advertiseExitNode ?? former.prefs.advertiseExitNode,
         certPin: request.certPin ?? (sameServer ? former.prefs.certPin : undefined),
       };
+      if (prefs.exitNode !== undefined && this.#options.tun === "memory") throw noKernelDevice();
       this.#lastError = undefined;
-      await this.#closeTunnel();
+      await this.#closeTunnel({ hold: prefs.exitNode !== undefined });
       await this.#openTunnel(
         { ...former, loginServer, prefs },
         request.authKey,
@@ -266,19 +292,25 @@ class DaemonService implements LocalBackend {
     return this.#change(() => this.#closeTunnel());
   }
 
+  /** Takes back what a tunnel that is no more told the kernel, such as one whose process was killed. */
+  async #sweep(): Promise<void> {
+    const { tun: name } = this.#options;
+    if (name !== "memory" && process.getuid?.() === 0) await routerFor({ kind: "tun", name }).cleanup();
+  }
+
   #change(act: () => Promise<void>): Promise<void> {
     const done = this.#changing.then(act);
     this.#changing = done.catch(() => {});
     return done;
   }
 
-  async #closeTunnel(): Promise<void> {
+  async #closeTunnel(options: { readonly hold?: boolean } = {}): Promise<void> {
     const tunnel = this.#tunnel;
     this.#tunnel = undefined;
     this.#dataPlane = undefined;
     this.#authUrl = undefined;
     await this.#healthCheck?.close();
-    await tunnel?.close();
+    await tunnel?.close(options);
   }
 
   async #openTunnel(
@@ -297,8 +329,8 @@ class DaemonService implements LocalBackend {
         certPin: prefs.certPin,
         authKey,
         registeredBefore,
-        hostname: prefs.hostname ?? systemHostname(),
-        advertiseExitNode: prefs.advertiseExitNode,
+        hostname: systemHostname(),
+        prefs,
         forwarding: this.#options,
         socket: this.#options.socket,
         machineKey: state.machineKey,
@@ -324,6 +356,7 @@ class DaemonService implements LocalBackend {
             this.#healthCheck?.open();
             this.#tellRunning(netMap);
           },
+          lost: (error) => this.#die(error),
         },
       });
     } catch (error) {
@@ -357,7 +390,7 @@ class DaemonService implements LocalBackend {
 
   /** Without the thread that moves the packets there is no tunnel: systemd starts the daemon anew. */
   #die(error: OperationError): void {
-    this.#options.log.error("data-plane-died", { message: error.message });
+    this.#options.log.error(error.code, { message: error.message });
     setImmediate(() => {
       throw error;
     });

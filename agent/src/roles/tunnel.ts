@@ -3,7 +3,7 @@
  * stream of the coordination server, from `up` to `down`.
  */
 import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promises";
-import type { IpPort } from "../base/address.ts";
+import { type IpPort, Prefix } from "../base/address.ts";
 import type { DiscoPrivate, MachinePrivate, NodePrivate, NodePublic } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
 import type { Millis } from "../base/time.ts";
@@ -17,23 +17,28 @@ import type { Suite } from "../crypto/suite.ts";
 import type { ForwardingJson } from "../health/status-json.ts";
 import type { HealthProblem } from "../health/reasons.ts";
 import { Node, type NodeEvent, type PeerStatus } from "../engine/node.ts";
-import { acceptedRoutes } from "../engine/peer.ts";
 import { rehearse } from "../engine/rehearsal.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
 import { ControlSession } from "../io/control-client.ts";
 import { localAddresses, watchLocalAddresses } from "../io/local-addresses.ts";
+import { localNetworks } from "../io/local-networks.ts";
 import { NodeDriver } from "../io/node-driver.ts";
 import { systemRandom } from "../io/random.ts";
 import { dialRelay, measureRelay } from "../io/relay-client.ts";
 import type { FastPath } from "../engine/fast-path.ts";
 import type { RelayConnection } from "../io/relay-stream.ts";
-import { routerFor, type Router } from "../io/router.ts";
 import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
 import { resolveStunServers } from "../io/stun-addresses.ts";
+import type { DaemonPrefs } from "../io/state-store.ts";
 import type { PacketDevice } from "../io/tun.ts";
 import type { UdpSocket } from "../io/udp.ts";
 import { TunnelForwarding } from "./tunnel-forwarding.ts";
+import { MarkedNetwork, type OwnNetwork } from "../io/own-network.ts";
+import { OWN_MARK } from "../io/router.ts";
+import type { OperationError } from "../base/errors.ts";
+import { routableIps } from "./prefs.ts";
+import { TunnelRouting } from "./tunnel-routing.ts";
 
 /** After the home relay is up: whatever a start still has to do comes first. */
 const REHEARSE_AFTER_MS = 100;
@@ -48,7 +53,7 @@ export interface TunnelOptions {
   /** This machine and node key were registered before. */
   readonly registeredBefore: boolean;
   readonly hostname: string;
-  readonly advertiseExitNode: boolean;
+  readonly prefs: DaemonPrefs;
   /** How the traffic of others leaves. */
   readonly forwarding: Partial<ForwardingChoices>;
   /** Of the daemon. */
@@ -79,6 +84,8 @@ export interface TunnelEvents {
   /** One sentence for people. `fatal`: it will not mend itself. */
   error(message: string, fatal: boolean): void;
   running(netMap: NetMap): void;
+  /** The device is gone: there is no tunnel any more. */
+  lost(error: OperationError): void;
 }
 
 export interface PongReceived {
@@ -91,10 +98,13 @@ export class Tunnel {
   readonly #node: Node;
   readonly #driver: NodeDriver;
   readonly #session: ControlSession;
-  readonly #router: Router;
+  readonly #routing: TunnelRouting;
+  /** Beside the tunnel, where a kernel device could catch what is ours. */
+  readonly #network: OwnNetwork | undefined;
   readonly #forwarding: TunnelForwarding;
   readonly #watch: { close(): void };
   readonly #waiting = new Map<string, (pong: PongReceived) => void>();
+  #prefs: DaemonPrefs;
   #netMap: NetMap | undefined;
   #state: ControlState = "stopped";
   #netInfo: NetInfo = {};
@@ -127,18 +137,47 @@ export class Tunnel {
       dial: (region, signal) => this.#dial(region, signal),
       onEvent: (event) => this.#handleEvent(event),
     });
-    this.#router = routerFor(device);
     const { forwarding: choices, socket } = options;
     this.#forwarding = new TunnelForwarding({ device, port: udp.localPort, choices, socket, log });
-    void this.#forwarding.offer({ exitNode: options.advertiseExitNode, routes: [] });
+    device.onLost?.((error) => options.on.lost(error));
+    this.#network = device.kind === "tun" ? new MarkedNetwork({ mark: OWN_MARK }) : undefined;
+    this.#prefs = options.prefs;
+    this.#routing = new TunnelRouting({
+      ...{ device, log, mtu: options.mtu, prefs: options.prefs },
+      wish: (wishes) => this.#driver.input((at) => this.#node.handleRouteWishes(wishes, at)),
+      ask: async (key, within) => (await this.ping(key, within)) !== undefined,
+    });
+    this.#carry();
     this.#session = this.#openSession();
     const interfaces = { exclude: [device.name], loopback: options.loopback };
     this.#driver.input((at) => this.#node.handleInterfaces(localAddresses(interfaces), at));
     this.#watch = watchLocalAddresses((addresses) => {
       log.info("addresses-changed", { count: addresses.length });
       this.#driver.input((at) => this.#node.handleInterfaces(addresses, at));
+      this.#routing.handleInterfaces();
+      this.#carry();
     }, interfaces);
-    this.#session.start();
+    const begin = (): void => {
+      if (!this.#closed) this.#session.start();
+    };
+    this.#routing.begin().then(begin, (error: unknown) => {
+      options.on.error(messageOf(error), true);
+      begin();
+    });
+  }
+
+  /** `stableId` of the peer that all other traffic goes out by. */
+  get exitNode(): string | undefined {
+    return this.#routing.exitNode?.stableId;
+  }
+
+  /** Takes effect at once. @throws UsageError, OperationError, and then nothing has changed */
+  async usePrefs(prefs: DaemonPrefs): Promise<void> {
+    await this.#routing.usePrefs(prefs);
+    this.#prefs = prefs;
+    this.#carry();
+    const { Hostname, RoutableIPs = [] } = this.#hostinfo();
+    this.#session.updateHostinfo({ Hostname: Hostname ?? "", RoutableIPs });
   }
 
   get netMap(): NetMap | undefined {
@@ -181,7 +220,7 @@ export class Tunnel {
     if (this.#node.report?.udp === false) {
       problems.push({ reason: "udp-blocked", text: "UDP is blocked: every connection stays on a relay." });
     }
-    return [...problems, ...this.#forwarding.problems()];
+    return [...problems, ...this.#routing.problems(), ...this.#forwarding.problems()];
   }
 
   /** Asks a peer once by the path in use. `undefined` when no answer came within `timeout`. */
@@ -205,13 +244,20 @@ export class Tunnel {
     await this.#session.logout();
   }
 
-  /** Takes everything down; what the kernel was told is taken back. */
-  async close(): Promise<void> {
+  /**
+   * Takes everything down; what the kernel was told is taken back.
+   * @param hold lets nothing out beside the tunnel until another one is up, where an exit node is used
+   */
+  async close({ hold = false } = {}): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#watch.close();
     this.#driver.close();
-    await Promise.allSettled([this.#session.close(), this.#forwarding.close(), this.#router.cleanup()]);
+    await Promise.allSettled([
+      this.#session.close(),
+      this.#forwarding.close(),
+      this.#routing.close(hold && this.#prefs.exitNode !== undefined),
+    ]);
     await Promise.allSettled([this.#options.device.close(), this.#options.udp.close()]);
   }
 
@@ -227,6 +273,7 @@ export class Tunnel {
       authKey,
       registeredBefore,
       hostinfo: this.#hostinfo(),
+      network: this.#network,
       suite,
       random: systemRandom,
       log,
@@ -244,13 +291,13 @@ export class Tunnel {
   }
 
   #hostinfo(): Hostinfo {
-    const { hostname, advertiseExitNode } = this.#options;
+    const routes = routableIps(this.#prefs);
     return {
       OS: process.platform === "darwin" ? "macOS" : process.platform,
-      Hostname: hostname,
+      Hostname: this.#prefs.hostname ?? this.#options.hostname,
       IPNVersion: "sallyport",
       BackendLogID: "",
-      ...(advertiseExitNode ? { RoutableIPs: ["0.0.0.0/0", "::/0"] } : {}),
+      ...(routes.length > 0 ? { RoutableIPs: routes } : {}),
     };
   }
 
@@ -259,34 +306,38 @@ export class Tunnel {
     this.#netMap = netMap;
     this.#driver.input((at) => this.#node.handleNetMap(netMap, at));
     if (former?.derpMap !== netMap.derpMap) void this.#findStunServers(netMap);
-    this.#applyRoutes(netMap).then(
+    this.#routing.handleNetMap(netMap).then(
       () => {
         if (former === undefined) this.#options.on.running(netMap);
       },
       (error: unknown) => {
-        this.#options.log.error("routes", { message: messageOf(error) });
         this.#options.on.error(messageOf(error), true);
       },
     );
   }
 
-  async #applyRoutes(netMap: NetMap): Promise<void> {
-    const { device, mtu } = this.#options;
-    const addresses = netMap.self.addresses.map(({ ip }) => ip);
-    if ("setAddresses" in device && typeof device.setAddresses === "function") device.setAddresses(addresses);
-    if (this.#closed) return;
-    await this.#router.apply({ addresses, routes: netMap.peers.flatMap(acceptedRoutes), mtu });
-  }
-
   async #findStunServers({ derpMap }: NetMap): Promise<void> {
-    const servers = await resolveStunServers(derpMap);
+    const servers = await resolveStunServers(derpMap, this.#network);
     if (this.#closed) return;
     this.#driver.input((at) => this.#node.handleStunServers(servers, at));
     this.#forwarding.handleStunServers([...servers.values()].flat());
   }
 
   async #dial(region: RegionId, signal: AbortSignal): Promise<RelayConnection> {
-    return await dialRelay({ region: this.#regionOf(region), signal });
+    return await dialRelay({ region: this.#regionOf(region), signal, ...this.#byNetwork });
+  }
+
+  /** What the packet filter lets through for others. An exit node's own networks are no part of the internet. */
+  #carry(): void {
+    const routes = routableIps(this.#prefs).map(Prefix.parse);
+    const excluded = localNetworks(this.#options.device.name);
+    this.#driver.input(() => this.#node.handleCarried({ routes, excluded }));
+    const { advertiseExitNode, advertiseRoutes } = this.#prefs;
+    void this.#forwarding.offer({ exitNode: advertiseExitNode, routes: advertiseRoutes });
+  }
+
+  get #byNetwork(): { readonly network?: OwnNetwork } {
+    return this.#network === undefined ? {} : { network: this.#network };
   }
 
   #regionOf(id: RegionId): DerpRegion {
@@ -309,6 +360,7 @@ export class Tunnel {
         break;
       case "report":
         this.#forwarding.handleSeenPort(event.report.globalV4);
+        this.#routing.handleReport(event.report);
         this.#tellNetInfo({ ...netInfoOf(event.report, { osHasIpv6: undefined }) });
         break;
       case "home":
@@ -358,7 +410,9 @@ export class Tunnel {
   }
 
   async #measure(id: RegionId): Promise<void> {
-    const latency = await measureRelay({ region: this.#regionOf(id) }).catch(() => undefined);
+    const latency = await measureRelay({ region: this.#regionOf(id), ...this.#byNetwork }).catch(
+      () => undefined,
+    );
     if (!this.#closed) this.#driver.input((at) => this.#node.handleHttpsLatency(id, latency, at));
   }
 }

@@ -99,6 +99,7 @@ const absent: LocalBackend = {
   status: notAsked,
   ping: notAsked,
   up: notAsked,
+  set: notAsked,
   down: notAsked,
   logout: notAsked,
 };

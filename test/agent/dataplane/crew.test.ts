@@ -65,6 +65,7 @@ async function openEnd(workers: number): Promise<End> {
     kind: "filter",
     rules: [{ SrcIPs: ["*"], DstPorts: everywhere }],
     localAddresses: [Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0")],
+    excluded: [],
   });
   const prefixes = [Prefix.parse("100.0.0.0/8"), Prefix.parse("fd00::/8")];
   host.decide({ kind: "peer", peer: PEER, prefixes });

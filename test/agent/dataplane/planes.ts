@@ -201,6 +201,7 @@ function introduce(plane: DataPlane, isA: boolean, peerAddress: IpPort): void {
     kind: "filter",
     rules: [{ SrcIPs: ["*"], DstPorts: everywhere }],
     localAddresses: ["0.0.0.0/0", "::/0"],
+    excluded: [],
   });
   plane.apply({ kind: "peer", peer: 1, prefixes: ["100.0.0.0/8", "fd00::/8"] });
   openSession(plane, 0, isA, KEYS);

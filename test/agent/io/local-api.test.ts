@@ -33,6 +33,7 @@ function fakeBackend(overrides: Partial<LocalBackend> = {}): LocalBackend {
     async *up() {
       yield running;
     },
+    set: () => Promise.resolve(),
     down: () => Promise.resolve(),
     logout: () => Promise.resolve(),
     ...overrides,
