@@ -118,7 +118,8 @@ export class SharedTables {
 
   #setFilter({ rules, localAddresses, excluded }: Extract<PlaneMessage, { kind: "filter" }>): void {
     const control = this.#control;
-    const filter: FilterText | undefined = rules === undefined ? undefined : { rules, localAddresses, excluded };
+    const filter: FilterText | undefined =
+      rules === undefined ? undefined : { rules, localAddresses, excluded };
     const text = new TextEncoder().encode(filter === undefined ? "" : JSON.stringify(filter));
     const fits = text.length <= this.#layout.filterSize;
     Atomics.add(control, Control.filter, 1);

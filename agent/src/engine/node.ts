@@ -383,7 +383,12 @@ export class Node implements Machine {
     const rules = this.#netMap?.packetFilter ?? [];
     const { routes, excluded } = this.#carried;
     const localAddresses = [...(this.#netMap?.self.addresses ?? []), ...routes];
-    this.#filter = compileFilter(rules, { localAddresses, excluded, previous: this.#filter, flows: this.#flows });
+    this.#filter = compileFilter(rules, {
+      localAddresses,
+      excluded,
+      previous: this.#filter,
+      flows: this.#flows,
+    });
     this.#decisions?.push({ kind: "filter", rules, localAddresses, excluded });
   }
 
