@@ -52,3 +52,140 @@ inNamespaces(
   },
   TIMEOUT_MS,
 );
+
+inNamespaces(
+  "names are asked for through the tunnel: none reaches the DNS server at home, with the local network allowed or not",
+  async () => {
+    const atHome = world.askedAtHome.length;
+    const inPublic = world.askedInPublic.length;
+    expect(await world.lookUp("web.test")).toBe(WEB);
+    await set("--exit-node-allow-lan-access");
+    expect(await world.connects(PRINTER, 80)).toBe("connected");
+    const packets = await world.capture(async () => {
+      expect(await world.lookUp("web.test")).toBe(WEB);
+    });
+    expect(strays(packets)).toEqual([]);
+    await set("--no-exit-node-allow-lan-access");
+    expect(await world.connects(PRINTER, 80)).not.toBe("connected");
+    expect(world.askedInPublic.length).toBeGreaterThan(inPublic);
+    const names = world.askedAtHome.slice(atHome);
+    expect(names.filter((line) => line !== "asked control.test")).toEqual([]);
+  },
+  TIMEOUT_MS,
+);
+
+inNamespaces(
+  "while the exit node is unreachable nothing gets out, and when it is back everything does",
+  async () => {
+    const packets = await world.capture(async () => {
+      await world.cut("exit");
+      expect(await world.connects(WEB, 80)).not.toBe("connected");
+      expect(await world.connects(WEB_V6, 80)).not.toBe("connected");
+      expect(await world.connects(WEB, 80, ', localAddress: "192.168.50.2"')).not.toBe("connected");
+      await world.on("laptop", ["ping", "-c", "1", "-W", "1", "-I", "eth0", WEB]);
+      await world.on("laptop", ["ping", "-c", "1", "-W", "1", "-b", "192.168.50.255"]);
+      await world.on("laptop", ["ping", "-c", "1", "-W", "1", "-I", "eth0", "224.0.0.251"]);
+    });
+    expect(strays(packets)).toEqual([]);
+    await world.restore();
+    await world.until("the exit", async () => (await world.visit()) === EXITS.exit);
+  },
+  TIMEOUT_MS,
+);
+
+inNamespaces(
+  "rules, routes and the table that others remove are put back",
+  async () => {
+    const packets = await world.capture(async () => {
+      for (const command of [
+        ["ip", "rule", "del", "pref", "5270"],
+        ["ip", "-6", "rule", "del", "pref", "5270"],
+        ["ip", "route", "flush", "table", "52"],
+        ["nft", "flush", "ruleset"],
+      ]) {
+        expect((await world.on("laptop", command)).code).toBe(0);
+        await world.until("the exit", async () => (await world.visit()) === EXITS.exit, 5000);
+      }
+      await world.until("the table", async () =>
+        (await world.on("laptop", ["nft", "list", "tables"])).lines.join().includes("sallyport-client"),
+      );
+    });
+    expect(strays(packets)).toEqual([]);
+  },
+  TIMEOUT_MS,
+);
+
+inNamespaces(
+  "after kill -9 nothing gets out; the next start goes on, and `down` restores everything",
+  async () => {
+    const packets = await world.capture(async () => {
+      await world.stopLaptop("SIGKILL");
+      expect(await world.connects(WEB, 80)).not.toBe("connected");
+      expect(await world.connects(WEB_V6, 80)).not.toBe("connected");
+      await world.startLaptop();
+      await world.until("the exit", async () => (await world.visit()) === EXITS.exit);
+    });
+    expect(strays(packets)).toEqual([]);
+    await world.stopLaptop("SIGKILL");
+    await world.startLaptop();
+    expect((await world.sallyport("down")).code).toBe(0);
+    expect(await world.visit()).toBe("198.18.2.1");
+    expect(await world.connects(WEB_V6, 80)).toBe("connected");
+    expect(await world.ip("rule")).not.toMatch(/52\d\d:/);
+    expect(await world.ip("-6", "rule")).not.toMatch(/52\d\d:/);
+    expect((await world.on("laptop", ["nft", "list", "tables"])).lines.join()).not.toContain("sallyport");
+    expect((await world.on("laptop", ["ip", "route", "show", "table", "52"])).lines).toEqual([]);
+    expect((await world.sallyport("up")).code).toBe(0);
+    await world.until("the exit", async () => (await world.visit()) === EXITS.exit);
+  },
+  TIMEOUT_MS,
+);
+
+inNamespaces(
+  "status and exit-node list show it; whom nobody knows is refused and changes nothing",
+  async () => {
+    const status = await world.status();
+    expect(status["ExitNodeStatus"]).toMatchObject({ Online: true });
+    const peers = Object.values(status.Peer);
+    expect(
+      peers.map(({ HostName, ExitNode, ExitNodeOption }) => [HostName, ExitNode, ExitNodeOption]),
+    ).toEqual(
+      expect.arrayContaining([
+        ["exit", true, true],
+        ["spare", false, true],
+      ]),
+    );
+    expect((await world.sallyport("status")).lines.join("\n")).toMatch(/ exit .*; exit node; direct /);
+    expect((await world.sallyport("exit-node", "list")).lines.join("\n")).toMatch(/exit\.\S+ .*selected/);
+    const refused = await world.sallyport("set", "--exit-node", "nobody");
+    expect(refused).toMatchObject({
+      code: 1,
+      lines: ['invalid value "nobody" for --exit-node; must be IP or peer hostname'],
+    });
+    expect(await world.visit()).toBe(EXITS.exit);
+  },
+  TIMEOUT_MS,
+);
+
+inNamespaces(
+  "auto moves to the other one within seconds when the one in use is gone",
+  async () => {
+    await set("--exit-node", "auto");
+    await world.until("an exit", async () => Object.values<string>(EXITS).includes(await world.visit()));
+    const used = (await world.visit()) === EXITS.exit ? "exit" : "spare";
+    const other = used === "exit" ? "spare" : "exit";
+    await world.cut(used);
+    await world.stopExit(used);
+    const took = await world.until("the other", async () => (await world.visit()) === EXITS[other]);
+    process.stdout.write(`auto: the other exit node after ${Math.round(took / 100) / 10} s\n`);
+    expect(took).toBeLessThan(15_000);
+    await set("--exit-node", "");
+    expect(await world.visit()).toBe("198.18.2.1");
+  },
+  TIMEOUT_MS,
+);
+
+async function set(...flags: readonly string[]): Promise<void> {
+  const { code, lines } = await world.sallyport("set", ...flags);
+  expect([code, lines]).toEqual([0, []]);
+}
