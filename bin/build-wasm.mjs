@@ -8,51 +8,56 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isMain, root, say } from "./install.mjs";
 
-const SOURCE = "agent/src/dataplane/wasm/packets.as";
-const MODULE = "agent/src/dataplane/wasm/packets-module.ts";
+const FOLDER = "agent/src/dataplane/wasm";
+const NAMES = ["packets", "aead"];
+
+const sourceOf = (name) => `${FOLDER}/${name}.as`;
+const moduleOf = (name) => `${FOLDER}/${name}-module.ts`;
 
 /** The text of the module. */
-async function compileWasm() {
+async function compileWasm(name) {
   const { main } = await import("assemblyscript/asc");
-  const source = readFileSync(join(root, SOURCE), "utf8");
+  const source = readFileSync(join(root, sourceOf(name)), "utf8");
   let binary;
   let said = "";
   const { error } = await main(
     [
-      ...["packets.ts", "--outFile", "packets.wasm", "--runtime", "stub", "--noAssert", "-O3", "--converge"],
+      ...["source.ts", "--outFile", "made.wasm", "--runtime", "stub", "--noAssert", "-O3", "--converge"],
       ...["--enable", "simd", "--enable", "threads", "--enable", "bulk-memory"],
       ...["--importMemory", "--sharedMemory", "--initialMemory", "1", "--maximumMemory", "65536"],
       ...["--noExportMemory", "--memoryBase", "1024"],
     ],
     {
-      readFile: (name) => (name.endsWith("packets.ts") ? source : null),
-      writeFile: (name, content) => {
-        if (name.endsWith(".wasm")) binary = content;
+      readFile: (file) => (file.endsWith("source.ts") ? source : null),
+      writeFile: (file, content) => {
+        if (file.endsWith(".wasm")) binary = content;
       },
       listFiles: () => [],
       stderr: { write: (text) => void (said += text) },
     },
   );
-  if (error !== null || binary === undefined) throw new Error(`${SOURCE}: ${said}`);
-  return moduleText(binary);
+  if (error !== null || binary === undefined) throw new Error(`${sourceOf(name)}: ${said}`);
+  return moduleText(name, binary);
 }
 
-function moduleText(binary) {
+function moduleText(name, binary) {
   const base64 = Buffer.from(binary).toString("base64");
   const lines = base64.match(/.{1,100}/g) ?? [];
-  return `/** Made from packets.as by bin/build-wasm.mjs: change that, not this. */
-export const PACKETS_WASM: string = [
+  return `/** Made from ${name}.as by bin/build-wasm.mjs: change that, not this. */
+export const ${name.toUpperCase()}_WASM: string = [
 ${lines.map((line) => `  "${line}",`).join("\n")}
 ].join("");
 `;
 }
 
 if (isMain(import.meta.url)) {
-  const text = await compileWasm();
   const isCheck = process.argv[2] === "--check";
-  if (!isCheck) writeFileSync(join(root, MODULE), text);
-  else if (readFileSync(join(root, MODULE), "utf8") !== text) {
-    say(`${MODULE} is not what ${SOURCE} compiles to: run node bin/build-wasm.mjs`);
-    process.exitCode = 1;
+  for (const name of NAMES) {
+    const text = await compileWasm(name);
+    if (!isCheck) writeFileSync(join(root, moduleOf(name)), text);
+    else if (readFileSync(join(root, moduleOf(name)), "utf8") !== text) {
+      say(`${moduleOf(name)} is not what ${sourceOf(name)} compiles to: run node bin/build-wasm.mjs`);
+      process.exitCode = 1;
+    }
   }
 }

@@ -5,11 +5,11 @@
  * gives the same bytes is taken.
  */
 import { createCipheriv, createDecipheriv } from "node:crypto";
-import { isAbsent } from "../io/ffi/koffi.ts";
-import { type EvpChaCha, loadEvpChaCha, loadRawChaCha, type RawChaCha } from "../io/ffi/openssl.ts";
-import { BLOCK, type Layout, type Packets, type SharedMemory } from "./memory.ts";
+import { type Absent, isAbsent } from "../io/ffi/koffi.ts";
+import { type EvpChaCha, loadEvpChaCha, loadRawChaCha } from "../io/ffi/openssl.ts";
+import { BLOCK, type Layout, openPrimitives, type Packets, type SharedMemory } from "./memory.ts";
 
-export type AeadName = "openssl-raw" | "openssl-evp" | "node-crypto";
+export type AeadName = "openssl-raw" | "openssl-evp" | "wasm" | "node-crypto";
 
 /** All arguments are offsets into the memory. Plaintext in: 64 zero bytes before it. */
 export interface Aead {
@@ -45,53 +45,96 @@ export interface AeadMemory {
 const MESSAGE_HEADER = 16;
 const TAG = 16;
 
-/** "openssl-raw", "openssl-evp" or "node-crypto": what SALLYPORT_AEAD asks for; others count as nothing. */
-export function chooseAead(at: AeadMemory, wanted: string | undefined): Aead {
-  const ways: readonly (() => Aead | undefined)[] = [() => rawAead(at), () => evpAead(at)];
-  for (const way of ways) {
-    const aead = way();
-    if (aead === undefined || (wanted !== undefined && aead.name !== wanted)) continue;
-    if (givesKnownAnswers(aead, at)) return aead;
+/** What was chosen, and why nothing faster: a sentence for each faster way. */
+export interface Choice {
+  readonly aead: Aead;
+  readonly whyNot: readonly string[];
+}
+
+/** Fastest first; the last is everywhere. */
+const WAYS: readonly { readonly name: AeadName; readonly open: (at: AeadMemory) => Aead | Absent }[] = [
+  { name: "openssl-raw", open: rawAead },
+  { name: "openssl-evp", open: evpAead },
+  { name: "wasm", open: wasmAead },
+  { name: "node-crypto", open: nodeAead },
+];
+
+/** `wanted`: the name of one way, as SALLYPORT_AEAD has it; the next one that works is taken where it does not. */
+export function chooseAead(at: AeadMemory, wanted?: string): Choice {
+  const first = Math.max(
+    0,
+    WAYS.findIndex(({ name }) => name === wanted),
+  );
+  const whyNot = WAYS.slice(0, first).map(({ name }) => `${name}: SALLYPORT_AEAD is ${wanted}`);
+  for (const { name, open } of WAYS.slice(first)) {
+    const aead = open(at);
+    if (isAbsent(aead)) whyNot.push(`${name}: ${aead.absent}`);
+    else if (name === "node-crypto" || givesKnownAnswers(aead, at)) return { aead, whyNot };
+    else whyNot.push(`${name}: it does not give the known answers`);
   }
-  return nodeAead(at);
+  return { aead: nodeAead(at), whyNot };
 }
 
-function rawAead({ layout, packets, memory, base }: AeadMemory): Aead | undefined {
+/** ChaCha20 from block 0 on and Poly1305. All arguments but lengths are offsets into the memory. */
+interface Primitives {
+  readonly chacha20: (out: number, input: number, length: number, key: number, nonce: number) => void;
+  /** Of a multiple of 16 bytes. */
+  readonly poly1305: (key: number, at: number, length: number, tag: number) => void;
+}
+
+function rawAead(at: AeadMemory): Aead | Absent {
   const raw = loadRawChaCha();
-  if (isAbsent(raw) || raw.stateLength > layout.tag - layout.cipherState) return undefined;
-  return makeRaw(raw, packets, new Int32Array(memory.buffer), layout, base);
+  if (isAbsent(raw)) return raw;
+  const { base, layout } = at;
+  if (raw.stateLength > layout.tag - layout.cipherState)
+    return { absent: "its state is larger than was planned" };
+  const { chacha20, poly1305Init, poly1305Update, poly1305Final } = raw;
+  const state = base + layout.cipherState;
+  return compose("openssl-raw", at, {
+    chacha20: (out, input, length, key, nonce) =>
+      chacha20(base + out, base + input, length, base + key, base + nonce),
+    poly1305(key, from, length, tag) {
+      poly1305Init(state, base + key);
+      poly1305Update(state, base + from, length);
+      poly1305Final(state, base + tag);
+    },
+  });
 }
 
-function makeRaw(raw: RawChaCha, packets: Packets, words: Int32Array, layout: Layout, base: number): Aead {
-  const { chacha20, poly1305Init, poly1305Update, poly1305Final } = raw;
-  const nonceWord = layout.nonce / 4;
-  const [nonce, state] = [base + layout.nonce, base + layout.cipherState];
-  const { tag } = layout;
+function wasmAead(at: AeadMemory): Aead {
+  return compose("wasm", at, openPrimitives(at.memory, at.layout));
+}
+
+/**
+ * The AEAD of RFC 8439 without associated data: the first block of the key stream is Poly1305's key, which
+ * covers the ciphertext, zeroes up to a multiple of 16, and the lengths.
+ */
+function compose(name: AeadName, { packets, memory, layout }: AeadMemory, primitives: Primitives): Aead {
+  const { chacha20, poly1305 } = primitives;
+  const words = new Int32Array(memory.buffer);
+  const { nonce, tag } = layout;
+  const counterWord = nonce / 4 + 2;
   return {
-    name: "openssl-raw",
+    name,
     seal(slot, input, length, key, index, counter, lengthAt) {
-      words[nonceWord + 2] = counter;
-      chacha20(base + slot, base + input - BLOCK, BLOCK + length, base + key, nonce);
-      poly1305Init(state, base + slot);
+      words[counterWord] = counter;
+      chacha20(slot, input - BLOCK, BLOCK + length, key, nonce);
       packets.frame(slot, length, index, counter, 0, lengthAt);
-      poly1305Update(state, base + slot + BLOCK, ((length + 15) & ~15) + 16);
-      poly1305Final(state, base + slot + BLOCK + length);
+      poly1305(slot, slot + BLOCK, ((length + 15) & ~15) + 16, slot + BLOCK + length);
     },
     open(slot, message, length, key, counter) {
-      words[nonceWord + 2] = counter;
+      words[counterWord] = counter;
       packets.enter(message, length);
-      chacha20(base + slot, base + message + MESSAGE_HEADER - BLOCK, BLOCK + length, base + key, nonce);
-      poly1305Init(state, base + slot);
-      poly1305Update(state, base + message + MESSAGE_HEADER, ((length + 15) & ~15) + 16);
-      poly1305Final(state, base + tag);
+      chacha20(slot, message + MESSAGE_HEADER - BLOCK, BLOCK + length, key, nonce);
+      poly1305(slot, message + MESSAGE_HEADER, ((length + 15) & ~15) + 16, tag);
       return packets.leave(message, length, tag) === 1;
     },
   };
 }
 
-function evpAead({ layout, packets, memory, base }: AeadMemory): Aead | undefined {
+function evpAead({ layout, packets, memory, base }: AeadMemory): Aead | Absent {
   const evp = loadEvpChaCha();
-  return isAbsent(evp) ? undefined : makeEvp(evp, packets, new Int32Array(memory.buffer), layout, base);
+  return isAbsent(evp) ? evp : makeEvp(evp, packets, new Int32Array(memory.buffer), layout, base);
 }
 
 function makeEvp(evp: EvpChaCha, packets: Packets, words: Int32Array, layout: Layout, base: number): Aead {

@@ -39,6 +39,7 @@ export class Crew {
   /** @throws OperationError (rejects) when one does not start */
   readonly ready: Promise<void>;
   aead = "";
+  whyNoFasterAead: readonly string[] = [];
   readonly #workers: readonly Worker[];
   readonly #exited: Promise<unknown>;
   readonly #onFatal: CrewOptions["onFatal"];
@@ -86,8 +87,9 @@ export class Crew {
         reject(error);
         if (this.#isReady) this.#onFatal(error);
       };
-      worker.once("message", ({ aead }: Ready) => {
+      worker.once("message", ({ aead, whyNoFasterAead }: Ready) => {
         this.aead = aead;
+        this.whyNoFasterAead = whyNoFasterAead;
         resolve();
       });
       worker.once("error", (error) => fail(error instanceof Error ? error.message : String(error)));

@@ -59,6 +59,8 @@ export interface DataPlaneStatus {
   readonly tunOffload: "tcp+udp" | "tcp" | "none";
   readonly udpSegmentation: boolean;
   readonly udpReceiveOffload: boolean;
+  /** Why it is not the fastest way: a sentence for each thing that is missing. */
+  readonly fallbacks: readonly string[];
   readonly counters: Readonly<Record<keyof typeof Counter, number>>;
 }
 
@@ -181,8 +183,27 @@ export class DataPlaneHost implements FastPath {
       tunOffload: tun.offload ? (tun.udpOffload ? "tcp+udp" : "tcp") : "none",
       udpSegmentation: sum(Counter.gso) === workers,
       udpReceiveOffload: udp.gro,
+      fallbacks: this.#fallbacks(sum(Counter.gso) === workers),
       counters: Object.fromEntries(counters) as Record<keyof typeof Counter, number>,
     };
+  }
+
+  #fallbacks(gso: boolean): readonly string[] {
+    const { tun, udp, env } = this.#options;
+    const why = (variable: string, otherwise: string): string =>
+      env[variable] === "1" ? `${variable} is 1` : otherwise;
+    const list = this.#crew.whyNoFasterAead.map((reason) => `sealing by ${reason}`);
+    if (!tun.offload)
+      list.push(
+        `no large packets at the device: ${why("SALLYPORT_NO_TUN_OFFLOAD", "the kernel offers none")}`,
+      );
+    else if (!tun.udpOffload)
+      list.push("no large UDP packets at the device: the kernel is older than Linux 6.2");
+    if (!gso)
+      list.push(`no segmentation of UDP: ${why("SALLYPORT_NO_GSO", "the network device refused it")}`);
+    if (!udp.gro)
+      list.push(`no gathering of received UDP: ${why("SALLYPORT_NO_GRO", "the kernel offers none")}`);
+    return list;
   }
 
   onPassed(receive: FastPathReceiver): void {

@@ -11,6 +11,7 @@
  * Offsets are handed out once, at the start, by one allocator that ends every area on a cache line: nothing
  * else in the fast path adds up addresses of areas.
  */
+import { AEAD_WASM } from "./wasm/aead-module.ts";
 import { PACKETS_WASM } from "./wasm/packets-module.ts";
 import { routeTableSize } from "./route-table.ts";
 import { indexSize, SESSION_SIZE } from "./session-table.ts";
@@ -309,12 +310,29 @@ export interface Packets {
 
 /** @param base where the memory lies in the address space */
 export function openPackets(memory: SharedMemory, layout: Layout, base: number): Packets {
-  const binary = Uint8Array.from(atob(PACKETS_WASM), (character) => character.charCodeAt(0));
-  const { exports } = new wasm.Instance(new wasm.Module(binary), { env: { memory } });
-  const packets = exports as unknown as Packets & { init(...layout: number[]): void };
+  const packets = instantiate(PACKETS_WASM, memory) as unknown as Packets & {
+    init(...layout: number[]): void;
+  };
   const { template, flows, parsed, largest } = layout;
   packets.init(template, flows, parsed, base % 2 ** 32, Math.floor(base / 2 ** 32), largest);
   return packets;
+}
+
+/** The functions of aead.as. */
+export interface WasmPrimitives {
+  chacha20(out: number, input: number, length: number, key: number, nonce: number): void;
+  poly1305(key: number, at: number, length: number, tag: number): void;
+}
+
+export function openPrimitives(memory: SharedMemory, layout: Layout): WasmPrimitives {
+  const primitives = instantiate(AEAD_WASM, memory) as unknown as WasmPrimitives & { init(at: number): void };
+  primitives.init(layout.cipherState);
+  return primitives;
+}
+
+function instantiate(text: string, memory: SharedMemory): object {
+  const binary = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return new wasm.Instance(new wasm.Module(binary), { env: { memory } }).exports;
 }
 
 export const GATHERED_FLOWS: number = FLOWS;

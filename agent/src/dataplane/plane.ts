@@ -76,6 +76,7 @@ const [WAKE, DEVICE, UDP4, UDP6] = [0, 1, 2, 3];
 
 export class DataPlane {
   readonly aead: string;
+  readonly whyNoFasterAead: readonly string[];
   readonly parts: PlaneParts;
   readonly outbound: Outbound;
   readonly inbound: Inbound;
@@ -95,12 +96,13 @@ export class DataPlane {
     const { buffer } = memory;
     const base = options.lowAddress ?? calls.addressOf(new Uint8Array(buffer));
     const packets = openPackets(memory, layout, base);
-    const aead = chooseAead({ memory, layout, packets, base }, options.wantedAead);
+    const { aead, whyNot } = chooseAead({ memory, layout, packets, base }, options.wantedAead);
     const sessions = new SessionTable(buffer, layout.sessions);
     const reports = new RingWriter(buffer, layout.control, layout.reports);
     const control = new Int32Array(buffer, layout.control, 256);
     this.#role = options.role ?? "both";
     this.aead = aead.name;
+    this.whyNoFasterAead = whyNot;
     this.parts = {
       ...options,
       calls,

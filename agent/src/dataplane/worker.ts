@@ -22,6 +22,7 @@ export interface WorkerInput {
 /** The worker's only message: it is ready, and seals this way. */
 export interface Ready {
   readonly aead: string;
+  readonly whyNoFasterAead: readonly string[];
 }
 
 function run(input: WorkerInput): void {
@@ -29,7 +30,7 @@ function run(input: WorkerInput): void {
   if (isAbsent(calls)) throw new Error(calls.absent);
   const plane = new DataPlane(input.options, calls, input.memory, input.layout);
   const shift = input.clockZero - clockZero();
-  const ready: Ready = { aead: plane.aead };
+  const ready: Ready = { aead: plane.aead, whyNoFasterAead: plane.whyNoFasterAead };
   parentPort?.postMessage(ready);
   while (!plane.mustStop) {
     plane.wait();

@@ -54,13 +54,15 @@ export interface DataPlaneJson {
   readonly Workers: number;
   /** Why there is none. */
   readonly Why?: string;
-  /** How packets are sealed: "openssl-raw", "openssl-evp" or "node-crypto". */
+  /** How packets are sealed: "openssl-raw", "openssl-evp", "wasm" or "node-crypto". */
   readonly Aead: string;
   /** What the TUN device hands over in large pieces: "tcp+udp", "tcp" or "none". */
   readonly TunOffload: string;
   /** Whether several datagrams are sent, and received, as one. */
   readonly UdpSegmentation: boolean;
   readonly UdpReceiveOffload: boolean;
+  /** Why it is not the fastest way: a sentence for each thing that is missing. */
+  readonly Fallbacks: readonly string[];
   /** Packets, bytes, and what was dropped, by reason. */
   readonly Counters: Readonly<Record<string, number>>;
 }

@@ -374,6 +374,7 @@ class DaemonService implements LocalBackend {
       TunOffload: status?.tunOffload ?? "none",
       UdpSegmentation: status?.udpSegmentation ?? false,
       UdpReceiveOffload: status?.udpReceiveOffload ?? false,
+      Fallbacks: status?.fallbacks ?? [],
       Counters: status?.counters ?? {},
     };
   }

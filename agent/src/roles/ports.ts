@@ -60,7 +60,8 @@ async function tryFastPorts(
   if (why !== undefined) return why;
   try {
     const ports = await openFastPorts({ ...options, mark: OWN_MARK });
-    log.info("data-plane", { ...ports.dataPlane.status, counters: undefined });
+    const { counters: _, fallbacks, ...ways } = ports.dataPlane.status;
+    log.info("data-plane", { ...ways, fallbacks: fallbacks.join("; ") });
     return ports;
   } catch (error) {
     if (error instanceof OperationError && error.code === "dataplane") return error.message;

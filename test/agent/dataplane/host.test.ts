@@ -206,9 +206,22 @@ testHost.each([1, 2, 4])(
 
 testHost.each([
   [{}, { tunOffload: "none", udpSegmentation: true }],
-  [{ SALLYPORT_NO_GSO: "1" }, { udpSegmentation: false }],
+  [
+    { SALLYPORT_NO_GSO: "1" },
+    {
+      udpSegmentation: false,
+      fallbacks: expect.arrayContaining(["no segmentation of UDP: SALLYPORT_NO_GSO is 1"]),
+    },
+  ],
+  [{ SALLYPORT_AEAD: "wasm" }, { aead: "wasm" }],
   [{ SALLYPORT_AEAD: "openssl-evp" }, { aead: "openssl-evp" }],
-  [{ SALLYPORT_AEAD: "node-crypto" }, { aead: "node-crypto" }],
+  [
+    { SALLYPORT_AEAD: "node-crypto" },
+    {
+      aead: "node-crypto",
+      fallbacks: expect.arrayContaining(["sealing by wasm: SALLYPORT_AEAD is node-crypto"]),
+    },
+  ],
 ])("status says which ways are in use: %j", async (env, expected) => {
   const { host, close } = await start({ env, workers: 2 });
   expect(host.status).toMatchObject({ workers: 2, ...expected });

@@ -157,6 +157,7 @@ const WAYS = [
   { name: "no large packets at the device", options: { offload: false } },
   { name: "no large UDP packets at the device", options: { udpOffload: false } },
   { name: "OpenSSL's public interface", options: { wantedAead: "openssl-evp" } },
+  { name: "WebAssembly", options: { wantedAead: "wasm" } },
   { name: "node:crypto", options: { wantedAead: "node-crypto" } },
 ];
 
