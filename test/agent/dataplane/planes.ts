@@ -49,6 +49,8 @@ export interface Ends {
   toPlane(datagram: Uint8Array): void;
   /** What it sent to the peer. */
   datagrams(): readonly Uint8Array[];
+  /** How many: reading them costs less than keeping them. */
+  countDatagrams(): number;
   turn(): void;
   counter(index: number): number;
   handedPackets(): readonly Uint8Array[];
@@ -160,6 +162,11 @@ function openOne(
     fromDevice: () => readAll(deviceEnd).flatMap((read) => (options.offload ? cutRead(read) : [read])),
     toPlane: (datagram) => void c.sendto(peer?.fd ?? -1, datagram, own.address),
     datagrams: () => readAll(peer?.fd ?? -1),
+    countDatagrams() {
+      let count = 0;
+      while (c.read(peer?.fd ?? -1, scratch) > 0) count++;
+      return count;
+    },
     turn() {
       for (let i = 0; i < TURNS; i++) plane.turn(1000, 0);
     },
