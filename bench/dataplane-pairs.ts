@@ -1,27 +1,31 @@
-/** Two ends of a tunnel each: "cloud" sends to "exit". */
+/** Two ends of a tunnel each, in an internet of their own: "cloud" sends to "exit". */
 import { createPrivateKey, createPublicKey, randomBytes } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
+import { join } from "node:path";
 import type { LabProcess } from "../lab/processes.ts";
 import { run, sleep } from "../lab/system.ts";
 import { addressOf, type MachineName } from "./internet.ts";
-import type { BenchLab, Device } from "./mesh.ts";
-import { SallyportMesh } from "./sallyport-mesh.ts";
+import { type BenchLab, type Device, memoryOf, type Mesh } from "./mesh.ts";
+import { Agent, SallyportMesh } from "./sallyport-mesh.ts";
+import { TailscaleMesh } from "./tailscale-mesh.ts";
 
 const ENDS = ["exit", "cloud"] as const satisfies readonly MachineName[];
 /** Sallyport's and Tailscale's. */
 const MTU = 1280;
-const START_LIMIT_MS = 20_000;
+const START_LIMIT_MS = 30_000;
 /** The kernel counts in these. */
 const TICKS_PER_SECOND = 100;
 
 export abstract class Contender {
-  abstract readonly name: string;
+  readonly name: string;
   readonly lab: BenchLab;
-  protected readonly programs: LabProcess[] = [];
+  /** Of the two daemons. */
+  readonly programs: LabProcess[] = [];
   #target = "";
 
-  constructor(lab: BenchLab) {
+  constructor(name: string, lab: BenchLab) {
+    this.name = name;
     this.lab = lab;
   }
 
@@ -34,6 +38,10 @@ export abstract class Contender {
     this.#target = await this.open();
   }
 
+  async stop(): Promise<void> {
+    await Promise.all(this.programs.splice(0).map((program) => program.stop()));
+  }
+
   protected abstract open(): Promise<string>;
 
   /** What both daemons have used so far. */
@@ -41,10 +49,10 @@ export abstract class Contender {
     return this.programs.map(cpuOf).reduce((total, one) => total + one, 0);
   }
 
+  /** MB, of one daemon. */
   memory(): number {
     const [first] = this.programs;
-    const status = readFileSync(`/proc/${first?.pid}/status`, "utf8");
-    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
+    return first === undefined ? NaN : memoryOf(first);
   }
 }
 
@@ -53,20 +61,14 @@ function cpuOf({ pid }: LabProcess): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-export class OurPair extends Contender {
-  readonly name = "sallyport";
-  readonly #mesh: SallyportMesh;
-
-  /** @param bundle the folder that `npm run build` made */
-  constructor(lab: BenchLab, bundle: string) {
-    super(lab);
-    this.#mesh = new SallyportMesh("sallyport", lab, bundle);
-  }
+/** Of a mesh with coordination server and relay, as users have it. */
+abstract class MeshPair extends Contender {
+  protected abstract readonly mesh: Mesh;
 
   protected async open(): Promise<string> {
-    await this.#mesh.startServers();
+    await this.mesh.startServers();
     const devices: Device[] = [];
-    for (const end of ENDS) devices.push((await this.#mesh.startDevice(end, `pair-${end}`)).device);
+    for (const end of ENDS) devices.push((await this.mesh.startDevice(end, `pair-${end}`)).device);
     this.programs.push(...devices.map(({ program }) => program));
     const [exit, cloud] = devices;
     const ip = (await exit?.ip()) ?? "";
@@ -78,17 +80,43 @@ export class OurPair extends Contender {
     const direct = await cloud?.until(START_LIMIT_MS, (status) =>
       Object.values(status.Peer ?? {}).some(({ CurAddr }) => CurAddr !== ""),
     );
-    if (direct === undefined) throw new Error("our two ends found no direct path");
+    if (direct === undefined) throw new Error(`${this.name}: the two ends found no direct path`);
     return ip;
   }
 }
 
+export class OurPair extends MeshPair {
+  protected readonly mesh: SallyportMesh;
+
+  /** @param bundle the folder that `npm run build` made */
+  constructor(
+    name: string,
+    lab: BenchLab,
+    bundle: string,
+    how: { env?: Env; nodeArgs?: readonly string[] } = {},
+  ) {
+    super(name, lab);
+    this.mesh = new SallyportMesh("sallyport", lab, bundle, how);
+  }
+}
+
+export class TailscaledPair extends MeshPair {
+  protected readonly mesh: TailscaleMesh;
+
+  /** @param programs the folder with tailscaled, tailscale and derper */
+  constructor(lab: BenchLab, bundle: string, programs: string) {
+    super("tailscaled", lab);
+    this.mesh = new TailscaleMesh(lab, bundle, programs);
+  }
+}
+
+type Env = Readonly<Record<string, string>>;
+
 export class WireGuardGoPair extends Contender {
-  readonly name = "wireguard-go";
   readonly #program: string;
 
   constructor(lab: BenchLab, program: string) {
-    super(lab);
+    super("wireguard-go", lab);
     this.#program = program;
   }
 
@@ -99,12 +127,12 @@ export class WireGuardGoPair extends Contender {
       const program = this.lab.start(end, { name: device, command: [this.#program, "-f", device] });
       this.programs.push(program);
       const socket = `/var/run/wireguard/${device}.sock`;
-      await program.ready(`making ${socket}`, START_LIMIT_MS, () => (existsSync(socket) ? true : undefined));
+      await program.readyFile(socket, START_LIMIT_MS);
       const other = ENDS[1 - i] ?? "exit";
       await configure(socket, [
-        `private_key=${keys[i]?.secret}`,
+        `private_key=${keys[i]?.secret.toString("hex")}`,
         `listen_port=${PORT}`,
-        `public_key=${keys[1 - i]?.public}`,
+        `public_key=${keys[1 - i]?.public.toString("hex")}`,
         `endpoint=${addressOf(other)}:${PORT}`,
         `allowed_ip=${NETWORK}.0/24`,
       ]);
@@ -115,6 +143,48 @@ export class WireGuardGoPair extends Contender {
     await sleep(500);
     return `${NETWORK}.1`;
   }
+}
+
+/** Ours with many peers configured at both ends, of which one is there; by files, since no server is to be measured. */
+export class CrowdedPair extends Contender {
+  readonly #peers: number;
+  readonly #agent: Agent;
+  /** ms until the second daemon was up. */
+  startMs = NaN;
+
+  constructor(lab: BenchLab, bundle: string, peers: number) {
+    super(peers === 1 ? "1 peer" : `${peers.toLocaleString("en")} peers`, lab);
+    this.#peers = peers;
+    this.#agent = new Agent(lab, bundle);
+  }
+
+  protected async open(): Promise<string> {
+    const keys = ENDS.map(() => newKey());
+    for (const [i, end] of ENDS.entries()) {
+      const file = join(this.lab.folder, `${end}-${this.#peers}.conf`);
+      const other = ENDS[1 - i] ?? "exit";
+      const lines = [
+        `[Interface]\nPrivateKey = ${keys[i]?.secret.toString("base64")}`,
+        `Address = ${NETWORK}.${i + 1}\nListenPort = ${PORT}\nMTU = ${MTU}`,
+        `[Peer]\nPublicKey = ${keys[1 - i]?.public.toString("base64")}\nEndpoint = ${addressOf(other)}:${PORT}`,
+        `AllowedIPs = ${NETWORK}.${2 - i}/32`,
+        ...Array.from({ length: this.#peers - 1 }, (_, n) => strangerOf(n)),
+      ];
+      writeFileSync(file, lines.join("\n"), { mode: 0o600 });
+      const began = performance.now();
+      const program = this.#agent.start(end, "wireguard", [file, "--tun", `crowd${i}`]);
+      this.programs.push(program);
+      await program.readyLine(/"event":"wireguard-up"/, START_LIMIT_MS);
+      this.startMs = performance.now() - began;
+    }
+    await sleep(500);
+    return `${NETWORK}.1`;
+  }
+}
+
+function strangerOf(n: number): string {
+  const ip = `10.100.${n >> 8}.${n & 255}`;
+  return `[Peer]\nPublicKey = ${randomBytes(32).toString("base64")}\nAllowedIPs = ${ip}/32\nEndpoint = 192.0.2.1:1`;
 }
 
 const PORT = 51_820;
@@ -137,11 +207,10 @@ function configure(socket: string, settings: readonly string[]): Promise<void> {
 /** PKCS #8's wrapping of 32 bytes (RFC 8410). */
 const PKCS8_X25519 = Buffer.from("302e020100300506032b656e04220420", "hex");
 
-function newKey(): { readonly secret: string; readonly public: string } {
+function newKey(): { readonly secret: Buffer; readonly public: Buffer } {
   const secret = randomBytes(32);
   secret[0] = (secret[0] ?? 0) & 248;
   secret[31] = ((secret[31] ?? 0) & 127) | 64;
   const key = createPrivateKey({ key: Buffer.concat([PKCS8_X25519, secret]), format: "der", type: "pkcs8" });
-  const publicKey = createPublicKey(key).export({ format: "der", type: "spki" }).subarray(-32);
-  return { secret: secret.toString("hex"), public: publicKey.toString("hex") };
+  return { secret, public: createPublicKey(key).export({ format: "der", type: "spki" }).subarray(-32) };
 }

@@ -38,7 +38,7 @@ export function formatRatio(ours: Samples, theirs: Samples): string {
 }
 
 /** Three digits, as many as such a figure is good for. */
-const round = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
+const round = (value: number): string => value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
 
 /** A table in Markdown with its columns in line. The first row is its head. */
 export function formatTable(rows: readonly (readonly string[])[]): string {

@@ -7,6 +7,8 @@ export interface Load {
   readonly args: readonly string[];
   /** The payload of one packet, where packets are what counts. */
   readonly packets?: number;
+  /** Measured with segmentation offload as it is only. */
+  readonly once?: boolean;
 }
 
 export interface Measured {
@@ -14,10 +16,12 @@ export interface Measured {
   readonly cpuPerGigabyte: number;
   /** Delivered each second. */
   readonly kiloPackets: number | undefined;
+  readonly bytes: number;
 }
 
 const PATIENCE_MS = 15_000;
 const PINGS = 100;
+const EVERY_MS = 10;
 
 /** @throws Error with what iperf3 said */
 export async function measureLoad(contender: Contender, load: Load, seconds: number): Promise<Measured> {
@@ -26,31 +30,45 @@ export async function measureLoad(contender: Contender, load: Load, seconds: num
     name: "iperf3-server",
     command: ["iperf3", "-s", "-1", "--forceflush"],
   });
-  await server.readyLine(/Server listening/, PATIENCE_MS);
-  const cpuBefore = contender.cpuSeconds();
-  const { code, lines } = await lab.run(
-    "cloud",
-    { name: "iperf3", command: ["iperf3", "-c", target, "-t", String(seconds), "-J", ...load.args] },
-    seconds * 1000 + PATIENCE_MS,
-  );
-  const cpu = contender.cpuSeconds() - cpuBefore;
-  await server.stop();
-  if (code !== 0) throw new Error(`iperf3 through ${contender.name}: ${lines.slice(-5).join(" ")}`);
-  const { end } = JSON.parse(lines.join("\n")) as { readonly end: Sums };
-  const lost = load.packets === undefined ? 0 : (end.sum?.lost_percent ?? 0) / 100;
-  const sum = load.packets === undefined ? end.sum_received : end.sum;
-  if (sum === undefined) throw new Error(`iperf3 through ${contender.name} measured nothing`);
-  const bytes = sum.bytes * (1 - lost);
-  return {
-    gigabits: (bytes * 8) / sum.seconds / 1e9,
-    cpuPerGigabyte: cpu / (bytes / 1e9),
-    kiloPackets: load.packets === undefined ? undefined : bytes / load.packets / sum.seconds / 1000,
-  };
+  try {
+    await server.readyLine(/Server listening/, PATIENCE_MS);
+    const cpuBefore = contender.cpuSeconds();
+    const { code, lines } = await lab.run(
+      "cloud",
+      { name: "iperf3", command: ["iperf3", "-c", target, "-t", String(seconds), "-J", ...load.args] },
+      seconds * 1000 + PATIENCE_MS,
+    );
+    const cpu = contender.cpuSeconds() - cpuBefore;
+    if (code !== 0) throw new Error(`iperf3 through ${contender.name}: ${lines.slice(-5).join(" ")}`);
+    const { bytes, lasted } = arrived(JSON.parse(lines.join("\n")) as Report, load);
+    return {
+      gigabits: (bytes * 8) / lasted / 1e9,
+      cpuPerGigabyte: cpu / (bytes / 1e9),
+      kiloPackets: load.packets === undefined ? undefined : bytes / load.packets / lasted / 1000,
+      bytes,
+    };
+  } finally {
+    await server.stop();
+  }
 }
 
-interface Sums {
-  readonly sum?: Sum;
-  readonly sum_received?: Sum;
+/** Both ways together where both were used. */
+function arrived({ end }: Report, load: Load): { readonly bytes: number; readonly lasted: number } {
+  if (load.packets === undefined) {
+    const sums = [end.sum_received, end.sum_received_bidir_reverse].filter((sum) => sum !== undefined);
+    const bytes = sums.reduce((total, sum) => total + sum.bytes, 0);
+    return { bytes, lasted: sums[0]?.seconds ?? NaN };
+  }
+  const bytes = (end.sum?.bytes ?? NaN) * (1 - (end.sum?.lost_percent ?? 0) / 100);
+  return { bytes, lasted: end.sum?.seconds ?? NaN };
+}
+
+interface Report {
+  readonly end: {
+    readonly sum?: Sum;
+    readonly sum_received?: Sum;
+    readonly sum_received_bidir_reverse?: Sum;
+  };
 }
 
 interface Sum {
@@ -59,9 +77,17 @@ interface Sum {
   readonly lost_percent?: number;
 }
 
-export async function measurePing({ lab, target, name }: Contender): Promise<{ p50: number; p99: number }> {
-  const command = ["ping", "-i", "0.01", "-c", String(PINGS), "-W", "2", target];
-  const { lines } = await lab.run("cloud", { name: "ping", command }, PATIENCE_MS);
+export interface RoundTrips {
+  readonly p50: number;
+  readonly p99: number;
+}
+
+export async function measurePing(
+  { lab, target, name }: Contender,
+  count: number = PINGS,
+): Promise<RoundTrips> {
+  const command = ["ping", "-i", String(EVERY_MS / 1000), "-c", String(count), "-W", "2", target];
+  const { lines } = await lab.run("cloud", { name: "ping", command }, count * EVERY_MS + PATIENCE_MS);
   const times = lines
     .map((line) => Number(/time=([\d.]+)/.exec(line)?.[1]))
     .filter((time) => !Number.isNaN(time))
@@ -70,4 +96,16 @@ export async function measurePing({ lab, target, name }: Contender): Promise<{ p
     times[Math.min(times.length - 1, Math.floor(times.length * part))] ?? NaN;
   if (times.length === 0) throw new Error(`no ping came back through ${name}`);
   return { p50: at(0.5), p99: at(0.99) };
+}
+
+/** While a TCP connection takes all there is. */
+export async function measureLoadedPing(contender: Contender, seconds: number): Promise<RoundTrips> {
+  const load = measureLoad(contender, { name: "TCP beside pings", args: [] }, seconds + 1);
+  const settled = load.catch(() => undefined);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  try {
+    return await measurePing(contender, (seconds * 1000) / EVERY_MS);
+  } finally {
+    await settled;
+  }
 }

@@ -23,11 +23,11 @@ export class SallyportMesh implements Mesh {
   readonly #agent: Agent;
   #control: ControlServer | undefined;
 
-  /** @param bundle the folder that `npm run build` made */
-  constructor(name: string, lab: BenchLab, bundle: string) {
+  /** @param bundle the folder that `npm run build` made @param how the daemons are started */
+  constructor(name: string, lab: BenchLab, bundle: string, how: AgentOptions = {}) {
     this.name = name;
     this.lab = lab;
-    this.#agent = new Agent(lab, bundle);
+    this.#agent = new Agent(lab, bundle, how);
   }
 
   async startServers(): Promise<void> {
@@ -78,13 +78,21 @@ export class SallyportMesh implements Mesh {
 const notRunning = (identity: string, { program }: Device): string =>
   `${identity} did not register; its last words:\n${program.lines.slice(-5).join("\n")}`;
 
+export interface AgentOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** What Node is to do besides. */
+  readonly nodeArgs?: readonly string[];
+}
+
 /** The bundle, in a folder with nothing else. */
 export class Agent {
   readonly lab: BenchLab;
   readonly #bundle: string;
   readonly #config: string;
+  readonly #options: AgentOptions;
 
-  constructor(lab: BenchLab, bundle: string) {
+  constructor(lab: BenchLab, bundle: string, options: AgentOptions = {}) {
+    this.#options = options;
     if (!existsSync(join(bundle, BUNDLE)))
       throw new Error(`there is no agent in ${bundle}: run npm run build`);
     this.lab = lab;
@@ -101,9 +109,20 @@ export class Agent {
     args: readonly string[],
     onLine?: (line: string) => void,
   ): LabProcess {
+    const { env = {}, nodeArgs = [] } = this.#options;
     return this.lab.start(namespace, {
       name: `${namespace}-${role}`,
-      command: [process.execPath, ...NODE_ARGS, this.#bundle, role, "--config", this.#config, ...args],
+      env,
+      command: [
+        process.execPath,
+        ...NODE_ARGS,
+        ...nodeArgs,
+        this.#bundle,
+        role,
+        "--config",
+        this.#config,
+        ...args,
+      ],
       ...(onLine === undefined ? {} : { onLine }),
     });
   }
