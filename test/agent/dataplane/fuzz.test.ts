@@ -21,7 +21,7 @@ const SAY_EVERY_MS = 10_000;
 /** Made once: what is hostile about them is new each time. */
 const POOL = 2_000;
 /** In and out, before the data plane gets its turn. */
-const BATCH = 16;
+const BATCH = 32;
 
 let state = SEED;
 
@@ -76,7 +76,7 @@ function anyRead(pool: readonly Made[]): Uint8Array {
   const { flow, bytes } = anyOf(pool);
   const header = virtio(draw(3) === 0 ? undefined : flow, pick(0, 500, 1200, 1201, 65_535));
   // Few bytes each: only of short packets, or this alone would take all the time.
-  if (bytes.length < 200 && draw(2) === 0) viewOf(header).setUint16(4, pick(1, 8), true);
+  if (bytes.length < 200 && draw(8) === 0) viewOf(header).setUint16(4, pick(1, 8), true);
   if (draw(3) === 0) header[pick(0, 1, 2, 3, 6, 7, 8, 9)] = draw(256);
   return draw(500) === 0 ? header.subarray(0, draw(10)) : concat(header, bytes);
 }
