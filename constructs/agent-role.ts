@@ -186,6 +186,12 @@ function cellStatements(region: Region, cell: CellGrants): readonly PolicyStatem
       actions: ["ec2:DescribeNetworkInterfaces"],
       resources: ["*"],
     },
+    // Nor can Auto Scaling. It tells a node that is replaced from one that is taken down for good.
+    {
+      sid: "FindOwnGroup",
+      actions: ["autoscaling:DescribeAutoScalingGroups"],
+      resources: ["*"],
+    },
     {
       sid: "OwnGroup",
       actions: [

@@ -6,6 +6,7 @@ import { AGENT_FOLDER } from "./agent-delivery.ts";
 
 export const AGENT_UNIT = "sallyport-agent.service";
 export const RELAY_UNIT = "sallyport-relay.service";
+const CELL_UNIT = "sallyport-cell.service";
 
 export interface Unit {
   readonly name: string;
@@ -16,12 +17,15 @@ export interface UnitsProps {
   readonly tunnel: boolean;
   /** The agent's command: `relay` serves coordination too where its configuration says so. */
   readonly server: "relay" | "control" | undefined;
+  /** The node of a self-healing cell. */
+  readonly cell?: boolean;
 }
 
-export function agentUnits({ tunnel, server }: UnitsProps): readonly Unit[] {
+export function agentUnits({ tunnel, server, cell = false }: UnitsProps): readonly Unit[] {
   return [
     ...(server === undefined ? [] : [{ name: RELAY_UNIT, text: serverUnit(server) }]),
     ...(tunnel ? [{ name: AGENT_UNIT, text: agentUnit(server !== undefined) }] : []),
+    ...(cell ? [{ name: CELL_UNIT, text: cellUnit() }] : []),
   ];
 }
 
@@ -44,6 +48,35 @@ function serverUnit(command: string): string {
     capabilities: "CAP_NET_BIND_SERVICE",
     extra: ["PrivateDevices=yes", "ProtectKernelTunables=yes"],
   });
+}
+
+/** It stops the others and unmounts their volume, so it is root's and sees the machine as it is. */
+function cellUnit(): string {
+  const capabilities = "CAP_SYS_ADMIN CAP_DAC_OVERRIDE";
+  return `[Unit]
+Description=Sallyport: the node's place in its cell
+Wants=network-online.target
+After=network-online.target ${AGENT_UNIT}
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=${AGENT_FOLDER}/node ${AGENT_FOLDER}/sallyport.mjs cell keep
+User=root
+Restart=on-failure
+RestartSec=2
+AmbientCapabilities=${capabilities}
+CapabilityBoundingSet=${capabilities}
+NoNewPrivileges=yes
+ProtectHome=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictRealtime=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+`;
 }
 
 interface UnitParts {

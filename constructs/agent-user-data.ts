@@ -45,6 +45,16 @@ export interface AgentUserDataProps {
    */
   readonly advertiseExitNode?: boolean;
   /**
+   * Whether exit traffic leaves by another interface than the tunnel comes in by.
+   * @default it does where the instance has two
+   */
+  readonly egressMode?: "direct" | "split";
+  /**
+   * The addresses that exit traffic may be seen from. With any other none is carried.
+   * @default those of its interface
+   */
+  readonly egressAddresses?: readonly string[];
+  /**
    * Whether the instance has a tunnel at all, or only the servers below.
    * @default true
    */
@@ -113,6 +123,7 @@ export interface CellSettings {
   readonly launchHook: string;
   readonly terminateHook: string;
   readonly ingressInterfaceId?: string | undefined;
+  readonly identityVolumeId?: string | undefined;
 }
 
 export const AGENT_CONFIG_PATH = "/etc/sallyport/agent.json";
@@ -165,6 +176,8 @@ export function agentConfig(props: AgentUserDataProps): Readonly<Record<string, 
           healthCheckPort: props.healthCheckPort,
           hostname: mapped(props.hostname, (one) => checkedHostname(one, "AgentUserData hostname")),
           advertiseExitNode: props.advertiseExitNode,
+          egressMode: props.egressMode,
+          egressAddresses: props.egressAddresses,
         }),
     relay: relay === undefined ? undefined : relayConfig(relay, coordination !== undefined),
     control: coordination === undefined ? undefined : controlConfig(coordination),
@@ -232,9 +245,13 @@ function fetched(props: AgentUserDataProps, bundle: BundleLocation): readonly st
   const units = agentUnits({
     tunnel: props.tunnel ?? true,
     server: props.relay !== undefined ? "relay" : props.coordination !== undefined ? "control" : undefined,
+    cell: props.cell !== undefined,
   });
   return [
     ...deliveryScript(bundle),
+    ...(props.advertiseExitNode === true ? FORWARDING_TOOLS : []),
+    ...(props.egressMode === "split" ? LEAVE_ROUTES_ALONE : []),
+    ...(props.cell === undefined ? [] : ["/usr/local/bin/sallyport cell claim"]),
     ...(props.identityVolumeId === undefined ? [] : mountScript(props.identityVolumeId)),
     `install -d -m 0700 -o sallyport -g sallyport ${STATE_FOLDER}`,
     ...units.flatMap(({ name, text }) =>
@@ -244,6 +261,18 @@ function fetched(props: AgentUserDataProps, bundle: BundleLocation): readonly st
     `systemctl enable --now ${units.map(({ name }) => name).join(" ")}`,
   ];
 }
+
+/** Amazon Linux comes without it. Where it can not be had the agent says so, and carries nothing. */
+const FORWARDING_TOOLS = [
+  "command -v nft > /dev/null || dnf -q -y install nftables || { apt-get -q update && apt-get -q -y install nftables; } || true",
+];
+
+/** systemd-networkd takes away routes and rules that are not its own, and with them those of the second interface. */
+const LEAVE_ROUTES_ALONE = [
+  "install -d -m 0755 /etc/systemd/networkd.conf.d",
+  "printf '[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n' > /etc/systemd/networkd.conf.d/50-sallyport.conf",
+  "systemctl try-restart systemd-networkd > /dev/null 2>&1 || true",
+];
 
 /** Nitro instances show a volume under its id, without the hyphen. It is attached while the instance starts. */
 function mountScript(volumeId: string): readonly string[] {

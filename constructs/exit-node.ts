@@ -185,7 +185,7 @@ export class ExitNode extends Construct {
       subnetId: egress.subnetId,
       securityGroupId: this.egressSecurityGroupId,
       publicAddress: !shape.isSplit,
-      userData: renderAgentUserData(this.#told(props, group, shared)),
+      userData: renderAgentUserData(this.#told(props, group, shared, shape.isSplit ? egress : undefined)),
       instanceProfileName: this.role?.instanceProfileName,
       ingressInterfaceId: this.ingress.networkInterfaceId,
       group,
@@ -258,11 +258,13 @@ export class ExitNode extends Construct {
     props: ExitNodeProps,
     group: GroupSettings | undefined,
     shared: SharedPort | undefined,
+    egress: SplitEgress | undefined,
   ): AgentUserDataProps {
     const { bundle, authKey, relay, coordination, acme } = props;
     return {
       port: this.port,
       advertiseExitNode: true,
+      egressMode: egress === undefined ? "direct" : "split",
       ...given({
         loginServer: props.loginServer,
         endpoint: shared?.endpoint,
@@ -280,6 +282,7 @@ export class ExitNode extends Construct {
                 ...coordination,
               },
         identityVolumeId: this.identity?.volumeId,
+        egressAddresses: egress === undefined || egress.publicIps.length === 0 ? undefined : egress.publicIps,
         cell:
           group === undefined
             ? undefined
@@ -288,6 +291,7 @@ export class ExitNode extends Construct {
                 launchHook: group.launchHook,
                 terminateHook: group.terminateHook,
                 ingressInterfaceId: this.ingress.networkInterfaceId,
+                identityVolumeId: this.identity?.volumeId,
               },
       }),
     };

@@ -2,7 +2,7 @@ import { type Check, list, object } from "./check.ts";
 
 /** What AWS can not limit to a resource. */
 const ONLY_WILDCARD =
-  /^(ec2:Describe\w+|ssmmessages:(Create|Open)(Control|Data)Channel|ssm:UpdateInstanceInformation)$/;
+  /^(ec2:Describe\w+|ssmmessages:(Create|Open)(Control|Data)Channel|ssm:UpdateInstanceInformation|autoscaling:Describe\w+)$/;
 
 /** No action with a star, and no resource that is a star, but for actions that know no other. */
 export const NO_WILDCARD_IAM: Check = {

@@ -50,6 +50,8 @@ test("the agent looks for its configuration there, and knows every key in it", (
     hostname: "exit-1",
     advertiseExitNode: true,
     authKeySource: "ssm:/a/key",
+    egressMode: "split",
+    egressAddresses: ["198.51.100.11"],
     bundle: { url: "https://example.com/a.tar", sha256: "0".repeat(64) },
     relay: {
       ...{ address: "198.51.100.7", hostname: "relay.example.com" },

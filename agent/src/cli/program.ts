@@ -3,6 +3,7 @@ import { type Command, CommanderError } from "commander";
 import { InternalError, ParseError, SallyportError, UsageError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import type { CommandContext, Environment, Sink } from "./context.ts";
+import { cellCommand } from "./cell.ts";
 import { controlCommand } from "./control.ts";
 import { daemonCommand } from "./daemon.ts";
 import { downCommand } from "./down.ts";
@@ -75,6 +76,7 @@ function newProgram(context: CommandContext): Command {
     .addCommand(daemonCommand(context))
     .addCommand(relayCommand(context))
     .addCommand(controlCommand(context))
+    .addCommand(cellCommand(context))
     .addCommand(wireguardCommand(context))
     .addCommand(versionCommand(context));
   inherit(program, context);
