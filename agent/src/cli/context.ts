@@ -66,6 +66,9 @@ export interface DaemonSettings extends Partial<ForwardingChoices> {
   readonly exitNodeAllowLanAccess: boolean | undefined;
   readonly exitNodeDns: readonly string[] | undefined;
   readonly healthTags: "auto" | "on" | "off";
+  readonly metrics: Listen | "off";
+  /** A UDP port of this machine. */
+  readonly embeddedMetrics: number | "stdout" | "off";
   readonly endpoints: readonly IpPort[] | undefined;
   readonly healthCheckPort: number | undefined;
 }

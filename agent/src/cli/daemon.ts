@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { daemonSettings, DEFAULT_SOCKET, DEFAULT_STATE_DIR } from "../io/config.ts";
+import { daemonSettings, DEFAULT_SOCKET, DEFAULT_STATE_DIR, type Listen } from "../io/config.ts";
 import { readJoinKey } from "./auth-key.ts";
 import type { CommandContext, DaemonSettings } from "./context.ts";
 import { configOption, type FlagValues, newCommand, settingsOf } from "./options.ts";
@@ -42,6 +42,8 @@ export function daemonCommand(context: CommandContext): Command {
       "--health-tags <mode>",
       "write how it is to this EC2 instance's tags: auto, on or off (default auto)",
     )
+    .option("--metrics <address:port>", "where Prometheus finds /metrics, or off (default 127.0.0.1:9641)")
+    .option("--embedded-metrics <where>", "metrics for CloudWatch: udp:25888, stdout or off (default off)")
     .option("--log-level <level>", "debug, info, warn or error (default info)")
     .addOption(configOption())
     .action(async (flags: FlagValues) => {
@@ -52,6 +54,7 @@ export function daemonCommand(context: CommandContext): Command {
 
 /** Stock tailscaled's packages use it too, so firewalls are often open for it. */
 const DEFAULT_PORT = 41_641;
+const DEFAULT_METRICS: Listen = { host: "127.0.0.1", port: 9_641 };
 const DEFAULT_TUN = "sallyport0";
 
 async function readDaemonSettings(flags: FlagValues, context: CommandContext): Promise<DaemonSettings> {
@@ -66,6 +69,8 @@ async function readDaemonSettings(flags: FlagValues, context: CommandContext): P
     port: values.port ?? DEFAULT_PORT,
     tun: values.tun ?? DEFAULT_TUN,
     healthTags: values.healthTags ?? "auto",
+    metrics: values.metrics ?? DEFAULT_METRICS,
+    embeddedMetrics: values.embeddedMetrics ?? "off",
     authKey: key.authKey,
     certPin: values.certPin ?? key.certPin,
   };

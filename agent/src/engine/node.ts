@@ -35,6 +35,7 @@ import type { Datagram, Machine } from "./machine.ts";
 import { PeerBook } from "./peer-book.ts";
 import { Peer, type RouteWishes } from "./peer.ts";
 import { Reachability, type ReachabilityEvent, type ReachabilityOptions } from "./reachability.ts";
+import { Traffic } from "./traffic.ts";
 import { type RelayBytes, type RelayEvent, RelayLinks } from "./relay-links.ts";
 
 /** Packets that wait for a handshake over a slow relay, for each peer. */
@@ -108,6 +109,7 @@ export class Node implements Machine {
   #carried: Carried = { routes: [], excluded: [] };
   #filter: PacketFilter | undefined;
   readonly #flows: FlowStore | undefined;
+  readonly traffic = new Traffic();
   readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0, tooBig: 0 };
 
   constructor(options: NodeOptions) {
@@ -222,6 +224,9 @@ export class Node implements Machine {
     const peer = this.#peers.byKey(key);
     if (peer === undefined) return;
     this.#wireGuard.notePassed(key, passed, now);
+    const way = peer.paths.directNow(now) === undefined ? "relay" : "direct";
+    this.traffic.noteSent(way, passed.sentPackets, passed.sentBytes);
+    this.traffic.noteReceived(way, passed.receivedPackets, passed.receivedBytes);
     if (passed.sentData) peer.noteSent(now);
     this.#follow(peer, now);
     this.#settle(now);
@@ -403,6 +408,7 @@ export class Node implements Machine {
     this.#callsWaiting.delete(peer);
     if (peer.node.discoKey !== undefined) this.#discovery.forget(peer.node.discoKey);
     this.#wireGuard.removePeer(peer.node.key);
+    this.traffic.forget(peer.node.key);
     this.#decisions?.push({ kind: "forget", peer: peer.node.key });
   }
 
@@ -415,6 +421,7 @@ export class Node implements Machine {
     now: Instant,
   ): void {
     if (kind === "wireguard") {
+      this.traffic.noteReceived(from.kind, 1, payload.length);
       this.#wireGuard.handleMessage(payload, from, now, source);
       this.#drainWireGuard(source, now);
       return;
@@ -484,6 +491,7 @@ export class Node implements Machine {
   }
 
   #tellSessions(key: NodePublic, now: Instant): void {
+    this.traffic.noteHandshake(key, this.#wireGuard.peerStats(key)?.lastHandshake);
     const { receive } = this.#wireGuard.sessionsOf(key, now);
     this.#decisions?.push({ kind: "receive", peer: key, sessions: receive });
     const peer = this.#peers.byKey(key);
@@ -559,6 +567,7 @@ export class Node implements Machine {
     for (let action = peer.pollAction(); action !== undefined; action = peer.pollAction()) {
       switch (action.kind) {
         case "send":
+          this.traffic.noteSent(action.via.kind, 1, action.payload.length);
           this.#sendBy(action.via, peer, action.payload, now);
           break;
         case "ping":
@@ -571,6 +580,7 @@ export class Node implements Machine {
       }
     }
     for (let event = peer.pollEvent(); event !== undefined; event = peer.pollEvent()) {
+      if (event.kind === "moved") this.traffic.noteMove(event.to);
       this.#events.push(event.kind === "moved" ? { ...event, peer: peer.node.key } : event);
     }
     this.#tellSend(peer, now);

@@ -117,6 +117,8 @@ export const daemonSettings = {
     schema: z.enum(["auto", "on", "off"]),
     remedy: "auto (on where this is an EC2 instance), on or off",
   },
+  metrics: metrics(),
+  embeddedMetrics: embeddedMetrics(),
 } satisfies Settings;
 
 export const relaySettings = {
@@ -379,6 +381,31 @@ function listen(variable: string): Setting<Listen> {
     return z.NEVER;
   });
   return { flag: "--listen", variable, schema, remedy: "ADDRESS:PORT or :PORT, with a port from 1 to 65535" };
+}
+
+function metrics(): Setting<Listen | "off"> {
+  const schema = z.string().transform((value, context): Listen | "off" => {
+    const found = value === "off" ? value : parseListen(value);
+    if (found !== undefined) return found;
+    context.addIssue("no address and port");
+    return z.NEVER;
+  });
+  const remedy = "ADDRESS:PORT or :PORT, where Prometheus finds /metrics, or off";
+  return { flag: "--metrics", variable: "SALLYPORT_METRICS", schema, remedy };
+}
+
+function embeddedMetrics(): Setting<number | "stdout" | "off"> {
+  const udp = z
+    .string()
+    .regex(/^udp:\d{1,5}$/)
+    .transform((value) => Number(value.slice("udp:".length)))
+    .refine((value) => value >= 1 && value <= 65_535);
+  return {
+    flag: "--embedded-metrics",
+    variable: "SALLYPORT_EMBEDDED_METRICS",
+    schema: z.union([z.literal("off"), z.literal("stdout"), udp]),
+    remedy: "udp:25888 for CloudWatch's agent on this machine, stdout or off",
+  };
 }
 
 /** "ADDRESS:PORT", "[ADDRESS]:PORT" or ":PORT"; undefined where it is none of them. */

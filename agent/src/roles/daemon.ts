@@ -23,6 +23,7 @@ import type {
   UpEvent,
   UpRequest,
 } from "../health/local-backend.ts";
+import type { MetricsInput } from "../health/metrics.ts";
 import { nodeState, type NodeState } from "../health/node-tags.ts";
 import { type HealthProblem, worstFirst } from "../health/reasons.ts";
 import { buildStatus } from "../health/status.ts";
@@ -31,6 +32,7 @@ import { findTarget, shortName } from "../health/target.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
 import { HealthCheck } from "../io/health-check.ts";
+import type { Listen } from "../io/config.ts";
 import { serveLocalApi } from "../io/local-api-server.ts";
 import { nodeSuite } from "../io/node-suite.ts";
 import { systemRandom } from "../io/random.ts";
@@ -40,6 +42,7 @@ import type { UdpSocket } from "../io/udp.ts";
 import type { DataPlaneHost } from "../dataplane/host.ts";
 import { VERSION } from "../base/version.ts";
 import { Queue } from "./event-queue.ts";
+import { startMetrics } from "./metrics.ts";
 import { startHealthTags } from "./health-tags.ts";
 import { openPorts, type Ports } from "./ports.ts";
 import { routerFor } from "../io/router.ts";
@@ -81,6 +84,10 @@ export interface DaemonOptions extends Partial<ForwardingChoices> {
   readonly exitNode?: string | undefined;
   readonly exitNodeAllowLanAccess?: boolean | undefined;
   readonly exitNodeDns?: readonly string[] | undefined;
+  /** Where /metrics is. @default "off" */
+  readonly metrics?: Listen | "off";
+  /** Where CloudWatch's embedded metrics go. @default "off" */
+  readonly embeddedMetrics?: number | "stdout" | "off";
 }
 
 export interface Daemon {
@@ -104,7 +111,11 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     ...{ mode: options.healthTags ?? "off", stateDir: options.stateDir, log: options.log },
     read: () => service.nodeState(),
   });
-  return { backend: service, close: () => closeAll([tags, api, { close: () => service.stop() }]) };
+  const metrics = await startMetrics({
+    ...{ listen: options.metrics ?? "off", embedded: options.embeddedMetrics ?? "off", log: options.log },
+    read: () => service.metrics(),
+  });
+  return { backend: service, close: () => closeAll([tags, metrics, api, { close: () => service.stop() }]) };
 }
 
 function mtuOf({ mtu }: DaemonOptions): number {
@@ -191,6 +202,10 @@ class DaemonService implements LocalBackend {
   /** What the health tags say. */
   nodeState(): NodeState {
     return nodeState(this.status(), this.#problems(), undefined);
+  }
+
+  metrics(): Omit<MetricsInput, "memory" | "cpuSeconds"> {
+    return { status: this.status(), problems: this.#problems(), engine: this.#tunnel?.counters() };
   }
 
   async ping({ target, timeoutMs }: PingRequest): Promise<PingReply> {

@@ -15,6 +15,7 @@ import { netInfoOf } from "../core/netcheck/report.ts";
 import type { Path, RegionId } from "../core/path/path.ts";
 import type { Suite } from "../crypto/suite.ts";
 import type { ForwardingJson } from "../health/status-json.ts";
+import type { EngineCounters } from "../health/metrics.ts";
 import type { HealthProblem } from "../health/reasons.ts";
 import { Node, type NodeEvent, type PeerStatus } from "../engine/node.ts";
 import { rehearse } from "../engine/rehearsal.ts";
@@ -195,6 +196,16 @@ export class Tunnel {
   /** What `status` says of the node itself. */
   get ownEndpoints(): readonly IpPort[] {
     return this.#node.endpoints.map(({ address }) => address);
+  }
+
+  /** What was counted since the tunnel came up. */
+  counters(): EngineCounters {
+    const { traffic, drops, homeUp, report } = this.#node;
+    const latencies = [...(report?.regionLatency ?? [])].map(([id, latency]) => [this.#codeOf(id), latency]);
+    return {
+      ...{ traffic, drops, homeUp, udp: report?.udp },
+      latencies: Object.fromEntries(latencies) as Readonly<Record<string, number>>,
+    };
   }
 
   peers(): readonly PeerStatus[] {

@@ -281,6 +281,8 @@ test("a daemon gets its settings and its defaults", async () => {
     stateDir: "/var/lib/sallyport",
     socket: "/run/sallyport/agent.sock",
     healthTags: "auto",
+    metrics: { host: "127.0.0.1", port: 9641 },
+    embeddedMetrics: "off",
     logLevel: "info",
     port: 41641,
     tun: "memory",
