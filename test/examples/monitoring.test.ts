@@ -72,8 +72,7 @@ test("no panel lies on another", () => {
 });
 
 function depthOf(expr: string): number {
-  return expr.split("").reduce(
-    (depth, char) => depth + ("({[".includes(char) ? 1 : ")}]".includes(char) ? -1 : 0),
-    0,
-  );
+  return expr
+    .split("")
+    .reduce((depth, char) => depth + ("({[".includes(char) ? 1 : ")}]".includes(char) ? -1 : 0), 0);
 }
