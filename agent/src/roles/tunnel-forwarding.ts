@@ -10,6 +10,9 @@ import { Forwarding } from "../io/exit-node/forwarding.ts";
 import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
 import type { PacketDevice } from "../io/tun.ts";
 
+/** Where a relay on the same machine answers STUN (RFC 8489 section 14): by the interface that it was asked at. */
+const STUN_PORT = 3478;
+
 export interface TunnelForwardingOptions {
   readonly device: Pick<PacketDevice, "kind" | "name">;
   /** The tunnel's UDP port. */
@@ -18,6 +21,8 @@ export interface TunnelForwardingOptions {
   /** The daemon's own socket: what must be taken back after a kill is noted beside it. */
   readonly socket: string;
   readonly log: Log;
+  /** Routes have changed: what was seen of our addresses before may no longer be so. */
+  readonly onRouted: () => void;
 }
 
 /** What this node offers to others. */
@@ -54,6 +59,7 @@ export class TunnelForwarding {
       this.#offering = offer.exitNode || offer.routes.length > 0;
       if (this.#offering) {
         await forwarding.start();
+        this.#options.onRouted();
         forwarding.handleSeenPort(this.#seen);
         forwarding.handleStunServers(this.#servers);
       }
@@ -130,7 +136,7 @@ export class TunnelForwarding {
     return {
       tunnel: device.name,
       port,
-      otherPorts: [],
+      otherPorts: [STUN_PORT],
       exit: exitNode,
       advertised: routes.map((text) => Prefix.parse(text)).filter(({ isDefault }) => !isDefault),
       mode: choices.egressMode ?? "auto",

@@ -139,7 +139,13 @@ export class Tunnel {
       onEvent: (event) => this.#handleEvent(event),
     });
     const { forwarding: choices, socket } = options;
-    this.#forwarding = new TunnelForwarding({ device, port: udp.localPort, choices, socket, log });
+    const interfaces = { exclude: [device.name], loopback: options.loopback };
+    const lookAtInterfaces = (): void =>
+      this.#driver.input((at) => this.#node.handleInterfaces(localAddresses(interfaces), at));
+    this.#forwarding = new TunnelForwarding({
+      ...{ device, port: udp.localPort, choices, socket, log },
+      onRouted: lookAtInterfaces,
+    });
     device.onLost?.((error) => options.on.lost(error));
     this.#network = device.kind === "tun" ? new MarkedNetwork({ mark: OWN_MARK }) : undefined;
     this.#prefs = options.prefs;
@@ -150,8 +156,7 @@ export class Tunnel {
     });
     this.#carry();
     this.#session = this.#openSession();
-    const interfaces = { exclude: [device.name], loopback: options.loopback };
-    this.#driver.input((at) => this.#node.handleInterfaces(localAddresses(interfaces), at));
+    lookAtInterfaces();
     this.#watch = watchLocalAddresses((addresses) => {
       log.info("addresses-changed", { count: addresses.length });
       this.#driver.input((at) => this.#node.handleInterfaces(addresses, at));
