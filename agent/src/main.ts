@@ -108,6 +108,7 @@ function controlOptions(settings: ControlSettings, log: Log): Omit<ControlRoleOp
     listen: { host: listen.host ?? ANY_ADDRESS, port: listen.port },
     certificate: certificateOf(certFile, keyFile),
     authKeyFile: authKeyFileOf(settings),
+    autoApproveRoutes: settings.autoApproveRoutes,
   };
 }
 

@@ -84,12 +84,25 @@ export class ClientWorld {
 
   /** `sallyport ARGS` on the laptop. */
   async sallyport(...args: readonly string[]) {
-    const [command = "", ...rest] = args;
-    const nested =
-      command === "exit-node"
-        ? [command, rest[0] ?? "", "--socket", this.#socket, ...rest.slice(1)]
-        : [command, "--socket", this.#socket, ...rest];
-    return await this.on("laptop", this.#agent(...nested));
+    return await this.sallyportOn("laptop", ...args);
+  }
+
+  async sallyportOn(host: "laptop" | "control" | ExitName, ...args: readonly string[]) {
+    const words = args.filter(
+      (arg, i) => i < 3 && /^(control|routes|exit-node|list|approve|set|up|down|status)$/.test(arg),
+    );
+    const rest = args.slice(words.length);
+    return await this.on(host, this.#agent(...words, "--socket", join(this.#folder(host), "sock"), ...rest));
+  }
+
+  /** Gives a machine a network of its own, and a web server in it. */
+  async addNetwork(host: ExitName, ip: string): Promise<void> {
+    await this.on(host, ["ip", "addr", "add", `${ip}/24`, "dev", "lo"]);
+    const server = this.#lab.start(host, {
+      name: `${host}-web`,
+      command: [...this.#programs.self, "http-server", "80"],
+    });
+    await server.readyLine(/^listening/, START_MS);
   }
 
   async status(): Promise<

@@ -168,6 +168,38 @@ inNamespaces(
 );
 
 inNamespaces(
+  "a network that a peer offers is reached through it once it is approved and asked for",
+  async () => {
+    await world.addNetwork("spare", "10.77.0.1");
+    expect((await world.sallyportOn("spare", "set", "--advertise-routes", "10.77.0.0/24")).code).toBe(0);
+    await set("--accept-routes");
+    const listed = async (): Promise<string> =>
+      (await world.sallyportOn("control", "control", "routes", "list")).lines.join("\n");
+    await world.until("the offer", async () =>
+      /spare.* 10\.77\.0\.0\/24 +waits for approval/.test(await listed()),
+    );
+    expect(await world.visit("http://10.77.0.1/")).toContain("failed");
+    const approved = await world.sallyportOn(
+      "control",
+      "control",
+      "routes",
+      "approve",
+      "spare",
+      "10.77.0.0/24",
+    );
+    expect([approved.code, approved.lines]).toEqual([0, []]);
+    expect(await listed()).toMatch(/10\.77\.0\.0\/24 +approved/);
+    await world.until("the network", async () =>
+      (await world.visit("http://10.77.0.1/")).startsWith("100.64."),
+    );
+    expect(await world.visit()).toBe(EXITS.exit);
+    await set("--no-accept-routes");
+    expect(await world.visit("http://10.77.0.1/")).toContain("failed");
+  },
+  TIMEOUT_MS,
+);
+
+inNamespaces(
   "auto moves to the other one within seconds when the one in use is gone",
   async () => {
     await set("--exit-node", "auto");

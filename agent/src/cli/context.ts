@@ -115,6 +115,8 @@ export interface ControlSettings {
   /** Where the join token is written. */
   readonly joinTokenFile: string | undefined;
   readonly joinToken: { readonly parameter: string } | undefined;
+  /** "10.1.0.0/16" or "10.1.0.0/16=tag:router". */
+  readonly autoApproveRoutes?: readonly string[] | undefined;
 }
 
 export function printLines(sink: Sink, lines: readonly string[]): void {

@@ -4,6 +4,7 @@ import { controlSettings, DEFAULT_CONTROL_SOCKET, DEFAULT_STATE_DIR } from "../i
 import type { CommandContext, ControlSettings } from "./context.ts";
 import { authKeyCommand } from "./control-auth-key.ts";
 import { controlNodesCommand } from "./control-nodes.ts";
+import { controlRoutesCommand } from "./control-routes.ts";
 import { configOption, type FlagValues, newCommand, settingsOf } from "./options.ts";
 import { runRole } from "./run-role.ts";
 
@@ -21,12 +22,17 @@ export function controlCommand(context: CommandContext): Command {
     .option("--auth-key-file <file>", "write a first auth key here, once")
     .option("--join-token-file <file>", "write an auth key and the certificate's pin here, to join with")
     .option("--join-token <ssm:NAME>", "write them to a parameter of AWS Systems Manager, too")
+    .option(
+      "--auto-approve-routes <networks>",
+      "routes in these networks count at once, separated by commas; NETWORK=tag:NAME for nodes with that tag only",
+    )
     .option("--state-dir <directory>", `the network's state (default ${DEFAULT_STATE_DIR})`)
     .option("--socket <path>", `Unix socket for the commands (default ${DEFAULT_CONTROL_SOCKET})`)
     .option("--log-level <level>", "debug, info, warn or error (default info)")
     .addOption(configOption())
     .addCommand(authKeyCommand(context))
     .addCommand(controlNodesCommand(context))
+    .addCommand(controlRoutesCommand(context))
     .action(async (flags: FlagValues) => {
       const options = await readControlSettings(flags, context);
       context.exitCode = await runRole(context.roles.control(options), context);

@@ -20,6 +20,13 @@ export interface ViewOptions {
   readonly derpMap: JsonObject;
   readonly packetFilter?: readonly FilterRuleJson[] | undefined;
   readonly autoApproveExitNodes?: boolean | readonly string[] | undefined;
+  readonly autoApproveRoutes?: readonly RouteApproval[] | undefined;
+}
+
+/** Routes in `network` count at once: every node's, or those of nodes with a tag. */
+export interface RouteApproval {
+  readonly network: Prefix;
+  readonly tag: string | undefined;
 }
 
 export class CoordinationView {
@@ -97,7 +104,17 @@ export class CoordinationView {
     const auto = this.#options.autoApproveExitNodes ?? false;
     const mayExit = typeof auto === "boolean" ? auto : node.tags.some((tag) => auto.includes(tag));
     const approved = new Set(node.approvedRoutes.map((route) => route.text));
-    return approvedRoutes(node, (route) => approved.has(route.text) || (route.isDefault && mayExit));
+    const byRule = (route: Prefix): boolean =>
+      (this.#options.autoApproveRoutes ?? []).some(
+        ({ network, tag }) =>
+          network.bits <= route.bits &&
+          network.contains(route.ip) &&
+          (tag === undefined || node.tags.includes(tag)),
+      );
+    return approvedRoutes(
+      node,
+      (route) => approved.has(route.text) || (route.isDefault ? mayExit : byRule(route)),
+    );
   }
 
   #nodeJson(node: CoordinationNode): JsonObject {

@@ -22,13 +22,18 @@ import {
 } from "../base/time.ts";
 import { asObject, type JsonObject } from "../core/control/json.ts";
 import type { FilterRuleJson } from "../core/control/map-response.ts";
-import { type MapRequest, MIN_CAPABILITY_VERSION, type RegisterRequest } from "../core/control/messages.ts";
+import {
+  type MapRequest,
+  MIN_CAPABILITY_VERSION,
+  type RegisterRequest,
+  routableIps,
+} from "../core/control/messages.ts";
 import { CoordinationAdmission } from "./coordination-admission.ts";
 import { changesJson, concernsSelf, type NodeChange } from "./coordination-map.ts";
 import { type AuthKeyOptions, CoordinationRegistry } from "./coordination-registry.ts";
 import type { AuthKeyRecord, CoordinationNode } from "./coordination-state.ts";
 import { CoordinationStreams, type MapTransmit, type SessionId } from "./coordination-streams.ts";
-import { CoordinationView } from "./coordination-view.ts";
+import { CoordinationView, type RouteApproval } from "./coordination-view.ts";
 
 /** headscale's: a client that reconnects at once was never gone. */
 const OFFLINE_GRACE: Millis = seconds(10);
@@ -46,6 +51,8 @@ export interface CoordinationOptions {
   readonly packetFilter?: readonly FilterRuleJson[] | undefined;
   /** Approve offered default routes of every node, or of nodes with one of these tags. @default false */
   readonly autoApproveExitNodes?: boolean | readonly string[] | undefined;
+  /** Approve offered routes in these networks. @default none */
+  readonly autoApproveRoutes?: readonly RouteApproval[] | undefined;
   /** Let everyone in who reaches the server, without an auth key. For tests and closed labs. @default false */
   readonly admitWithoutKey?: boolean | undefined;
   /** How long a registration lasts; tagged nodes' lasts for ever. @default for ever */
@@ -78,6 +85,9 @@ export interface NodeSummary {
   readonly online: boolean;
   readonly expired: boolean;
   readonly ephemeral: boolean;
+  /** What it offers, what an administrator approved, and what of it counts: approved by hand or by rule. */
+  readonly offeredRoutes: readonly string[];
+  readonly approvedRoutes: readonly string[];
   readonly routes: readonly string[];
   readonly lastSeen: string;
 }
@@ -200,6 +210,8 @@ export class Coordination {
       online: this.#view.online.has(node.id),
       expired: this.#admission.isExpired(node),
       ephemeral: node.ephemeral,
+      offeredRoutes: routableIps(node.hostinfo).map((route) => route.text),
+      approvedRoutes: node.approvedRoutes.map((route) => route.text),
       routes: this.#view.routes(node).map((route) => route.text),
       lastSeen: formatRfc3339(node.lastSeen),
     }));

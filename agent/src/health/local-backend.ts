@@ -5,8 +5,11 @@ export interface LocalBackend {
   status(): StatusJson;
   /** One question to one peer, by the path in use. */
   ping(request: PingRequest): Promise<PingReply>;
-  /** Brings the tunnel up and tells how it goes; ends after "running" or "failed". */
-  up(request: UpRequest): AsyncIterable<UpEvent>;
+  /**
+   * Brings the tunnel up and tells how it goes; ends after "running" or "failed".
+   * @param gone fires when nobody listens any more; the tunnel goes on coming up
+   */
+  up(request: UpRequest, gone?: AbortSignal): AsyncIterable<UpEvent>;
   /** Changes settings, also while the tunnel is down. */
   set(request: PrefsRequest): Promise<void>;
   /** Takes the tunnel down; the device stays registered. */

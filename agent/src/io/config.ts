@@ -172,6 +172,11 @@ export const controlSettings = {
   listen: listen("SALLYPORT_CONTROL_LISTEN"),
   hostname: serverName("SALLYPORT_CONTROL_HOSTNAME"),
   derpMap: text("--derp-map", "SALLYPORT_CONTROL_DERP_MAP", "a JSON file with the relay map"),
+  autoApproveRoutes: list(
+    "--auto-approve-routes",
+    "SALLYPORT_CONTROL_AUTO_APPROVE_ROUTES",
+    "networks such as 10.1.0.0/16, or 10.1.0.0/16=tag:router",
+  ),
   authKeyFile: text("--auth-key-file", "SALLYPORT_CONTROL_AUTH_KEY_FILE", "a file for the first auth key"),
   joinTokenFile: text("--join-token-file", "SALLYPORT_CONTROL_JOIN_TOKEN_FILE", "a file for the join token"),
   joinToken: {

@@ -34,13 +34,14 @@ export function serveControlAdmin({ path, driver, log }: ControlAdminOptions): P
   const routes = {
     "GET /auth-keys": () => coordination.listAuthKeys(),
     "POST /auth-keys": withBody(authKeyRequest, (request) => createAuthKey(driver, request)),
-    "DELETE /auth-keys/:id": (_, id) =>
+    "DELETE /auth-keys/:id": (_, { parameters: [id = ""] }) =>
       changeOne(driver, () => coordination.removeAuthKey(id), `no auth key has the id ${id}`),
     "GET /nodes": () => coordination.listNodes(),
-    "DELETE /nodes/:id": (_, id) => changeNode(driver, id, (node, at) => coordination.deleteNode(node, at)),
-    "POST /nodes/:id/expire": (_, id) =>
+    "DELETE /nodes/:id": (_, { parameters: [id = ""] }) =>
+      changeNode(driver, id, (node, at) => coordination.deleteNode(node, at)),
+    "POST /nodes/:id/expire": (_, { parameters: [id = ""] }) =>
       changeNode(driver, id, (node, at) => coordination.expireNode(node, at)),
-    "POST /nodes/:id/routes": withBody(routesRequest, (request, id) => {
+    "POST /nodes/:id/routes": withBody(routesRequest, (request, { parameters: [id = ""] }) => {
       const prefixes = request.routes.map(Prefix.parse);
       return changeNode(driver, id, (node, at) => coordination.approveRoutes(node, prefixes, at));
     }),

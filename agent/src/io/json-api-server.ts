@@ -23,11 +23,16 @@ export interface JsonApiOptions {
 
 type Routes = Readonly<Record<string, Route>>;
 
-/**
- * Answers with one value, or with many: then each is sent as a line of its own.
- * `parameters` are what stands in the path in the places of the names with a colon.
- */
-export type Route = (body: unknown, ...parameters: string[]) => unknown;
+/** Who asks, and what for. */
+export interface Asked {
+  /** What stands in the path in the places of the names with a colon. */
+  readonly parameters: readonly string[];
+  /** Fires when the one who asked has gone. */
+  readonly gone: AbortSignal;
+}
+
+/** Answers with one value, or with many: then each is sent as a line of its own. */
+export type Route = (body: unknown, asked: Asked) => unknown;
 
 export interface JsonApiServer {
   /** Ends what is under way and removes the socket. */
@@ -51,13 +56,10 @@ export async function serveJsonApi(options: JsonApiOptions): Promise<JsonApiServ
 }
 
 /** A route whose body has a form. The error names places only: a value may be a secret. */
-export function withBody<T>(
-  schema: z.ZodType<T>,
-  answer: (body: T, ...parameters: string[]) => unknown,
-): Route {
-  return (json, ...parameters) => {
+export function withBody<T>(schema: z.ZodType<T>, answer: (body: T, asked: Asked) => unknown): Route {
+  return (json, asked) => {
     const body = schema.safeParse(json);
-    if (body.success) return answer(body.data, ...parameters);
+    if (body.success) return answer(body.data, asked);
     const places = body.error.issues.map((issue) => issue.path.join(".") || "the body");
     throw new UsageError("malformed-request", `malformed request: ${places.join(", ")}`);
   };
@@ -75,7 +77,10 @@ async function handle(
     const message = `this request is not known here: use the command and the ${role} of one version`;
     return send(response, 404, { code: "unknown-request", message });
   }
-  const answer = found.route(await readBody(request, bodyLimit), ...found.parameters);
+  const leaving = new AbortController();
+  response.once("close", () => leaving.abort());
+  const asked = { parameters: found.parameters, gone: leaving.signal };
+  const answer = found.route(await readBody(request, bodyLimit), asked);
   if (isLines(answer)) return sendLines(response, answer);
   send(response, 200, (await answer) ?? {});
 }

@@ -26,7 +26,7 @@ export function serveLocalApi({ path, backend, log }: LocalApiOptions): Promise<
   const routes = {
     "GET /v1/status": () => backend.status(),
     "POST /v1/ping": withBody(pingRequest, (request) => backend.ping(request)),
-    "POST /v1/up": withBody(upRequest, (request) => backend.up(request)),
+    "POST /v1/up": withBody(upRequest, (request, { gone }) => backend.up(request, gone)),
     "POST /v1/set": withBody(setRequest, (request) => backend.set(request)),
     "POST /v1/down": () => backend.down(),
     "POST /v1/logout": () => backend.logout(),

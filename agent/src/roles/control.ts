@@ -2,13 +2,14 @@
 import { createServer as createHttpServer } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import { join } from "node:path";
-import type { Ip } from "../base/address.ts";
+import { type Ip, Prefix } from "../base/address.ts";
 import { ParseError, OperationError, UsageError } from "../base/errors.ts";
 import { clampPrivateKey, formatPrivateKey, MachinePrivate, parsePrivateKey } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
 import { randomBytes } from "../base/random.ts";
 import type { JsonObject } from "../core/control/json.ts";
 import { Coordination } from "../engine/coordination.ts";
+import type { RouteApproval } from "../engine/coordination-view.ts";
 import { type AcmeCertificate, type AcmeSettings, keepAcmeCertificate } from "../io/acme-certificate.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
@@ -45,6 +46,8 @@ export interface ControlRoleOptions {
   readonly domain?: string | undefined;
   /** Approve offered exit nodes: all, or those with one of these tags. @default true */
   readonly autoApproveExitNodes?: boolean | readonly string[] | undefined;
+  /** Networks in which offered routes count at once: "10.1.0.0/16", or "10.1.0.0/16=tag:router" for nodes with that tag. */
+  readonly autoApproveRoutes?: readonly string[] | undefined;
   readonly admitWithoutKey?: boolean | undefined;
   /** @default a file in the state directory */
   readonly store?: CoordinationStore | undefined;
@@ -123,6 +126,17 @@ function hostOf(ip: Ip): string {
   return ip.isV4 ? ip.text : `[${ip.text}]`;
 }
 
+function parseRouteApproval(text: string): RouteApproval {
+  const [network = "", tag, ...rest] = text.split("=");
+  if (rest.length > 0 || (tag !== undefined && !tag.startsWith("tag:")) || !network.includes("/")) {
+    throw new UsageError(
+      "auto-approve-routes",
+      `"${text}" says not which routes to approve: write 10.1.0.0/16, or 10.1.0.0/16=tag:router`,
+    );
+  }
+  return { network: Prefix.parse(network), tag };
+}
+
 const STATE_FILE = "control-state.json";
 
 async function loadDriver(options: ControlRoleOptions): Promise<CoordinationDriver> {
@@ -134,6 +148,7 @@ async function loadDriver(options: ControlRoleOptions): Promise<CoordinationDriv
     domain: options.domain ?? "lab",
     derpMap: options.derpMap,
     autoApproveExitNodes: options.autoApproveExitNodes ?? true,
+    autoApproveRoutes: (options.autoApproveRoutes ?? []).map(parseRouteApproval),
     admitWithoutKey: options.admitWithoutKey,
   });
   const state = await store.load();

@@ -231,9 +231,11 @@ class DaemonService implements LocalBackend {
     };
   }
 
-  async *up(request: UpRequest): AsyncIterable<UpEvent> {
+  async *up(request: UpRequest, gone?: AbortSignal): AsyncIterable<UpEvent> {
     const events = new Queue<UpEvent>();
     this.#followers.add(events);
+    const leave = (): void => events.push({ kind: "failed", code: "gone", message: "nobody listens" });
+    gone?.addEventListener("abort", leave, { once: true });
     const timer =
       request.timeoutMs > 0 ? setTimeout(() => this.#giveUp(events), request.timeoutMs) : undefined;
     try {
@@ -244,6 +246,7 @@ class DaemonService implements LocalBackend {
       }
     } finally {
       clearTimeout(timer);
+      gone?.removeEventListener("abort", leave);
       this.#followers.delete(events);
     }
   }

@@ -484,6 +484,19 @@ describe("routes", () => {
     expect(allowed(bench, a, 2)).toEqual([]);
   });
 
+  test.each([
+    ["10.0.0.0/8", undefined, ["10.1.0.0/16"]],
+    ["10.1.0.0/16", "tag:exit", ["10.1.0.0/16"]],
+    ["10.1.0.0/16", "tag:other", []],
+    ["10.1.2.0/24", undefined, []],
+    ["0.0.0.0/0", undefined, ["10.1.0.0/16"]],
+  ])("a rule for %s and %s approves the routes %j at once, and never an exit", (network, tag, approved) => {
+    const bench = new Bench({ autoApproveRoutes: [{ network: Prefix.parse(network), tag }] });
+    const a = bench.join(1, bench.key());
+    bench.join(2, bench.key({ tags: ["tag:exit"] }), offers("0.0.0.0/0", "::/0", "10.1.0.0/16"));
+    expect(allowed(bench, a, 2)).toEqual(approved);
+  });
+
   test("of two routers one carries the route, and the other takes over when it goes offline", () => {
     const bench = new Bench();
     const a = bench.join(1, bench.key());

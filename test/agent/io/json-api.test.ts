@@ -8,8 +8,17 @@ import { type Route, serveJsonApi } from "../../../agent/src/io/json-api-server.
 
 const folder = mkdtempSync(join(tmpdir(), "json-api-"));
 const server = { name: "daemon", command: "sallyport daemon" };
-const echo: Route = (body, ...parameters) => ({ body, parameters });
-const routes = { "POST /nodes/:id": echo, "DELETE /nodes/:id/routes/:route": echo };
+const echo: Route = (body, { parameters }) => ({ body, parameters });
+let leaving: Promise<unknown> | undefined;
+/** Says one thing, and then nothing until the one who asked has gone. */
+const wait: Route = (_, { gone }) => {
+  leaving = new Promise((resolve) => gone.addEventListener("abort", resolve));
+  return (async function* () {
+    yield "begun";
+    await leaving;
+  })();
+};
+const routes = { "POST /nodes/:id": echo, "DELETE /nodes/:id/routes/:route": echo, "GET /wait": wait };
 let sockets = 0;
 
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -42,6 +51,22 @@ test.each([
 ] as const)("%s %s is no route", async (method, path) => {
   await serving(async (client) => {
     await expect(client.ask({ method, path })).rejects.toMatchObject({ code: "unknown-request" });
+  });
+});
+
+test("a route hears that the one who asked has gone", async () => {
+  await serving(async (client) => {
+    const interrupt = new AbortController();
+    const question = { method: "GET", path: "/wait", signal: interrupt.signal } as const;
+    await expect(
+      (async () => {
+        for await (const line of client.askLines(question)) {
+          expect(line).toBe("begun");
+          interrupt.abort();
+        }
+      })(),
+    ).rejects.toThrow();
+    await leaving;
   });
 });
 
