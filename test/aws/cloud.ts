@@ -20,6 +20,8 @@ import { findProviderMirror } from "../stacks/provider-mirror.ts";
 const root = join(__dirname, "../..");
 const synth = join(root, "bin/synth.mjs");
 const SERVICES = ["ec2", "s3", "ssm", "iam", "sts", "autoscaling", "elbv2", "secretsmanager"];
+/** Of `terraform plan -detailed-exitcode`. */
+const [NOTHING_TO_DO, CHANGES] = [0, 2];
 const TERRAFORM_TIMEOUT_MS = 1_500_000;
 
 export interface Result {
@@ -100,14 +102,20 @@ export class Cloud {
     return this.#run(process.execPath, [cdktf, "deploy", ...stacks, ...flags], this.folder);
   }
 
+  /** What a further deploy does, without the command around it. */
+  apply(stack: string): Result {
+    return this.#terraform(stack, ["apply", "-auto-approve", "-no-color"]);
+  }
+
   destroy(stack: string): Result {
     return this.#terraform(stack, ["destroy", "-auto-approve", "-no-color"]);
   }
 
   /** What a deploy would change now. */
   plan(stack: string): readonly Change[] {
-    const made = this.#terraform(stack, ["plan", "-no-color", "-out=plan"]);
-    if (made.status !== 0) throw new Error(made.output);
+    const made = this.#terraform(stack, ["plan", "-no-color", "-out=plan", "-detailed-exitcode"]);
+    if (made.status === NOTHING_TO_DO) return [];
+    if (made.status !== CHANGES) throw new Error(made.output);
     const shown = this.#terraform(stack, ["show", "-json", "plan"]);
     const { resource_changes: changes = [] } = JSON.parse(shown.output.slice(shown.output.indexOf("{"))) as {
       resource_changes?: readonly PlannedChange[];

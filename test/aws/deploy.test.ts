@@ -42,6 +42,9 @@ beforeEach(async () => {
 }, 60_000);
 afterEach(() => cloud?.stop());
 
+/** As the node writes it: an auth key and the pin of its certificate. */
+const TOKEN = `spkey-known-to-nobody-else#sha256-raw:${"5a".repeat(32)}`;
+
 /** Two agents that differ. */
 function agents(): readonly [string, string] {
   const files = ["one", "two"].map((name) => join(cloud.folder, name));
@@ -53,12 +56,17 @@ test("the single node: deployed, nothing left to do, tags survive, a new agent i
   const [one, two] = agents();
   cloud.synthesize(MAIN, { agent: { file: one } });
   expect(cloud.deploy(STACK)).toMatchObject({ status: 0 });
-  expect(beyondGaps(cloud.plan(STACK))).toEqual([]);
+  expect(await readJoinToken()).toBe("pending");
 
   await writeHealthTags();
-  expect(cloud.deploy(STACK)).toMatchObject({ status: 0 });
+  await writeJoinToken(TOKEN);
+  expect(beyondGaps(cloud.plan(STACK))).toEqual([]);
+  expect(cloud.apply(STACK)).toMatchObject({ status: 0 });
   expect(await healthTags()).toEqual(HEALTH_TAG_KEYS.map((key) => `${key}=from the agent`).sort());
-  expect(cloud.state(STACK)).not.toContain("pending");
+  expect(await readJoinToken()).toBe(TOKEN);
+  const state = cloud.state(STACK);
+  expect(state).toContain("aws_ssm_parameter");
+  for (const secret of ["pending", TOKEN, ...TOKEN.split("#")]) expect(state).not.toContain(secret);
 
   cloud.resynthesize(MAIN, { agent: { file: two } });
   const replaced = cloud.plan(STACK).filter(({ actions }) => actions.join() === "delete,create");
@@ -111,6 +119,28 @@ async function ec2(action: string, params: Readonly<Record<string, string>> = {}
   const credential = "Credential=test/20260101/us-east-1/ec2/aws4_request";
   const headers = { authorization: `AWS4-HMAC-SHA256 ${credential}, SignedHeaders=host, Signature=0` };
   return await (await fetch(cloud.endpoint, { method: "POST", body, headers })).text();
+}
+
+async function ssm(action: string, request: object): Promise<Readonly<Record<string, unknown>>> {
+  const credential = "Credential=test/20260101/us-east-1/ssm/aws4_request";
+  const headers = {
+    authorization: `AWS4-HMAC-SHA256 ${credential}, SignedHeaders=host, Signature=0`,
+    "content-type": "application/x-amz-json-1.1",
+    "x-amz-target": `AmazonSSM.${action}`,
+  };
+  const answer = await fetch(cloud.endpoint, { method: "POST", body: JSON.stringify(request), headers });
+  return (await answer.json()) as Readonly<Record<string, unknown>>;
+}
+
+const JOIN_PARAMETER = `/sallyport/${STACK}/join`;
+
+async function writeJoinToken(token: string): Promise<void> {
+  await ssm("PutParameter", { Name: JOIN_PARAMETER, Value: token, Type: "SecureString", Overwrite: true });
+}
+
+async function readJoinToken(): Promise<unknown> {
+  const { Parameter: parameter } = await ssm("GetParameter", { Name: JOIN_PARAMETER, WithDecryption: true });
+  return (parameter as { readonly Value?: unknown } | undefined)?.Value;
 }
 
 async function writeHealthTags(): Promise<void> {
