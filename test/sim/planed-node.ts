@@ -15,6 +15,7 @@ import {
   parsePacket,
   protocol,
 } from "../../agent/src/core/ip/packet.ts";
+import type { RegionId } from "../../agent/src/core/path/path.ts";
 import { PrefixTable } from "../../agent/src/core/ip/prefix-table.ts";
 import { BASE_MTU } from "../../agent/src/core/path/path-mtu.ts";
 import {
@@ -56,18 +57,31 @@ export class PlanedNode extends Node {
   /** Packets that passed without the engine. */
   passed = 0;
   readonly #store: Store;
+  /** What came by a relay and was not opened yet. */
+  readonly #relayed: Uint8Array[];
   readonly #flows: FlowTable;
   readonly #suite: Suite;
   readonly #routes = new PrefixTable<NodePublic>();
   readonly #sending = new Map<string, SendTo>();
   readonly #mtus = new Map<string, number>();
-  readonly #receiving = new Map<number, NodePublic>();
+  readonly #receiving: Map<number, NodePublic>;
   readonly #sent: Datagram[] = [];
 
   constructor(options: NodeOptions) {
     const store = new Store();
     const flows = new FlowTable(512);
-    super({ ...options, sessions: store, flows });
+    const relayed: Uint8Array[] = [];
+    const receiving = new Map<number, NodePublic>();
+    const openRelayed = (message: Uint8Array): boolean => {
+      const decoded = decodeMessage(message);
+      const isOurs =
+        typeof decoded !== "string" && decoded.kind === "transport" && receiving.has(decoded.receiver);
+      if (isOurs) relayed.push(message);
+      return isOurs;
+    };
+    super({ ...options, sessions: store, flows, openRelayed });
+    this.#relayed = relayed;
+    this.#receiving = receiving;
     this.#flows = flows;
     this.#store = store;
     this.#suite = options.suite;
@@ -98,28 +112,41 @@ export class PlanedNode extends Node {
     const sealed = this.#suite.aeadSeal(session.keys.send, nonceOf(counter), padded);
     const payload = encodeTransport({ receiver: session.remoteIndex, counter, sealed });
     this.passed++;
-    this.#sent.push({ to: to.address, payload });
     if (typeof parsed !== "string") this.#noteFlow(parsed);
-    this.handleSentMessage(peer, payload, now);
+    if (to.address === undefined) {
+      this.handleSealed(peer, [payload], now);
+    } else {
+      this.#sent.push({ to: to.address, payload });
+      this.handleSentMessage(peer, payload, now);
+    }
     this.#report(peer, now, { sentBytes: payload.length, sentData: true });
   }
 
   override handleDatagram(from: IpPort, payload: Uint8Array, now: Instant): void {
     this.#takeDecisions();
+    if (!this.#open(payload, now)) super.handleDatagram(from, payload, now);
+  }
+
+  /** Returns false where it is the engine's to handle. */
+  #open(payload: Uint8Array, now: Instant): boolean {
     const message = decodeMessage(payload);
     const isTransport = typeof message !== "string" && message.kind === "transport";
     const peer = isTransport ? this.#receiving.get(message.receiver) : undefined;
     const session = isTransport ? this.#store.sessions.get(message.receiver) : undefined;
-    if (!isTransport || peer === undefined || session === undefined) {
-      super.handleDatagram(from, payload, now);
-      return;
-    }
-    if (!session.counters.isFresh(message.counter)) return;
+    if (!isTransport || peer === undefined || session === undefined) return false;
+    if (!session.counters.isFresh(message.counter)) return true;
     const opened = this.#suite.aeadOpen(session.keys.receive, nonceOf(message.counter), message.sealed);
-    if (opened === undefined || !session.counters.mark(message.counter)) return;
+    if (opened === undefined || !session.counters.mark(message.counter)) return true;
     this.passed++;
     this.#report(peer, now, { receivedBytes: payload.length, receivedData: opened.length > 0 });
     if (opened.length > 0) this.handleOpenedPacket(peer, opened, now);
+    return true;
+  }
+
+  override handleRelayBytes(region: RegionId, chunk: Uint8Array, now: Instant): void {
+    super.handleRelayBytes(region, chunk, now);
+    for (let next = this.#relayed.shift(); next !== undefined; next = this.#relayed.shift())
+      this.#open(next, now);
   }
 
   override pollDatagram(): Datagram | undefined {

@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import type { Prefix } from "../base/address.ts";
+import { viewOf } from "../base/bytes.ts";
 import { OperationError } from "../base/errors.ts";
 import type { NodePublic } from "../base/keys.ts";
 import type { Decision, FastPath, FastPathReceiver } from "../engine/fast-path.ts";
@@ -21,7 +22,7 @@ import { Crew, roleOf, workersFor } from "./crew.ts";
 import { Control, createMemory, type Layout, layoutOf, planMemory, seenWord } from "./memory.ts";
 import { Counter, Kind, type PlaneMessage } from "./messages.ts";
 import type { PlaneOptions } from "./plane.ts";
-import { RingReader } from "./ring.ts";
+import { RingReader, RingWriter } from "./ring.ts";
 import { SessionTable, SharedSessions } from "./session-table.ts";
 import { SharedFlows } from "./shared-flows.ts";
 import { SharedTables } from "./shared-tables.ts";
@@ -67,6 +68,10 @@ export interface DataPlaneStatus {
 /** Each takes 16 KiB once it is used. */
 const MAX_SESSIONS = 8192;
 const MAX_PEERS = 16_384;
+const TRANSPORT = 4;
+const MESSAGE_OVERHEAD = 32;
+/** Messages for a relay that go to the engine at once: half of what may wait there. */
+const SEALED = 128;
 /** Records handled before other events get their turn. */
 const RECORDS = 512;
 /** Longer than a worker's longest wait: by then it has let go of a session that was closed (ms). */
@@ -125,6 +130,8 @@ export class DataPlaneHost implements FastPath {
   readonly #one: { readonly address: number; readonly bytes: Uint8Array };
   readonly #watch: Watch;
   readonly #rings: readonly Rings[];
+  readonly #relayed: RingWriter;
+  #hasRelayed = false;
   readonly #peers = new PeerNumbers();
   readonly #told = new Set<number>();
   /** Slots that were closed in an epoch which a worker may not have seen yet. */
@@ -150,6 +157,7 @@ export class DataPlaneHost implements FastPath {
     this.#seenWords = lanes.map(seenWord);
     this.#counters = lanes.map(({ counters }) => new Float64Array(buffer, counters, 32));
     this.#rings = lanes.map((lane) => openRings(buffer, lane));
+    this.#relayed = new RingWriter(buffer, layout.control, layout.relayed);
     const bytes = new Uint8Array(buffer, layout.eventValue + 32, 16);
     bytes[0] = 1;
     this.#one = { address: calls.addressOf(bytes), bytes };
@@ -239,6 +247,23 @@ export class DataPlaneHost implements FastPath {
     }
   }
 
+  openRelayed(message: Uint8Array): boolean {
+    if (message.length < MESSAGE_OVERHEAD || message[0] !== TRANSPORT || this.#closing !== undefined)
+      return false;
+    const slot = this.sessions.slotOf(viewOf(message).getInt32(4, true));
+    if (slot === undefined || !this.#told.has(slot)) return false;
+    this.#relayed.pushBytes(Kind.datagram, message); // a full ring loses it, as a network does
+    if (!this.#hasRelayed) queueMicrotask(() => this.#wakeReceiver());
+    this.#hasRelayed = true;
+    return true;
+  }
+
+  /** Once for all that came together. */
+  #wakeReceiver(): void {
+    this.#hasRelayed = false;
+    if (this.#closing === undefined) this.#wake(this.#wakeWorkers.at(-1) ?? -1);
+  }
+
   /** Ends within the worker's longest wait. */
   close(): Promise<void> {
     this.#closing ??= this.#end();
@@ -270,16 +295,14 @@ export class DataPlaneHost implements FastPath {
       case "send": {
         const { to } = decision;
         const slot = to === undefined ? undefined : this.sessions.slotOf(to.session.localIndex);
-        const usable = to !== undefined && slot !== undefined && this.udp.canReach(to.address);
-        const address = usable ? encodeSockaddr(to.address) : undefined;
-        this.#apply({
-          kind: "send",
-          peer,
-          to:
-            address === undefined || slot === undefined || to === undefined
-              ? undefined
-              : { slot, until: to.session.expiresAt, inDoubt: to.inDoubt, address },
-        });
+        if (to === undefined || slot === undefined) {
+          this.#apply({ kind: "send", peer, to: undefined });
+          return;
+        }
+        const { address: wanted, inDoubt, session } = to;
+        const address =
+          wanted !== undefined && this.udp.canReach(wanted) ? encodeSockaddr(wanted) : undefined;
+        this.#apply({ kind: "send", peer, to: { slot, until: session.expiresAt, inDoubt, address } });
       }
     }
   }
@@ -344,26 +367,47 @@ export class DataPlaneHost implements FastPath {
   #drain(limit: number): void {
     if (this.#closing !== undefined) return;
     const handed: Uint8Array[] = [];
+    const sealed = new Map<NodePublic, Uint8Array[]>();
     let isEmpty = true;
     for (const { reports, datagrams, packets } of this.#rings) {
       // Copies first: a report may be what makes the engine send them again.
-      packets.drain(limit, (kind, peer, _, bytes) => this.#hearPacket(kind, peer, bytes, handed));
+      packets.drain(limit, (kind, peer, _, bytes) => this.#hearPacket(kind, peer, bytes, handed, sealed));
       reports.drain(limit, (kind, a, b, bytes) => this.#hearReport(kind, a, b, bytes));
       datagrams.drain(limit, (_, nameLength, __, bytes) => {
         if (nameLength > 0) this.udp.receive(decodeSockaddr(bytes), bytes.subarray(32));
       });
       isEmpty &&= reports.isEmpty && datagrams.isEmpty && packets.isEmpty;
     }
+    for (const [peer, messages] of sealed) this.#receiver?.sealed(peer, messages);
     if (handed.length > 0) this.device.receive(handed);
     if (!isEmpty) setImmediate(() => this.#drain(limit));
   }
 
-  #hearPacket(kind: number, number: number, bytes: Uint8Array, handed: Uint8Array[]): void {
+  #hearPacket(
+    kind: number,
+    number: number,
+    bytes: Uint8Array,
+    handed: Uint8Array[],
+    sealed: Map<NodePublic, Uint8Array[]>,
+  ): void {
+    if (kind === Kind.packet) {
+      handed.push(bytes);
+      return;
+    }
     const peer = this.#peers.key(number);
-    if (kind === Kind.packet) handed.push(bytes);
-    else if ((kind === Kind.sent || kind === Kind.doubted) && peer !== undefined)
-      this.#receiver?.sent(peer, bytes);
-    else if (kind === Kind.opened && peer !== undefined) this.#receiver?.opened(peer, bytes);
+    if (peer === undefined) return;
+    if (kind === Kind.sent || kind === Kind.doubted) this.#receiver?.sent(peer, bytes);
+    else if (kind === Kind.opened) this.#receiver?.opened(peer, bytes);
+    else if (kind === Kind.relayed) this.#collectSealed(peer, bytes, sealed);
+  }
+
+  #collectSealed(peer: NodePublic, message: Uint8Array, sealed: Map<NodePublic, Uint8Array[]>): void {
+    const messages = sealed.get(peer) ?? [];
+    messages.push(message);
+    sealed.set(peer, messages);
+    if (messages.length < SEALED) return;
+    sealed.delete(peer);
+    this.#receiver?.sealed(peer, messages);
   }
 
   #hearReport(kind: number, _: number, b: number, bytes: Uint8Array): void {

@@ -23,6 +23,7 @@ export class RingWriter {
   readonly #written: number;
   readonly #at: number;
   readonly #size: number;
+  #next = 0;
 
   constructor(memory: ArrayBufferLike, control: number, { at, size, words }: RingPlace) {
     this.#bytes = new Uint8Array(memory);
@@ -37,7 +38,29 @@ export class RingWriter {
    * false when there is no room.
    */
   push(kind: number, a: number, b: number, from: number, length: number, more = 0, moreLength = 0): boolean {
-    const size = (HEADER + length + moreLength + 15) & ~15;
+    const at = this.#reserve(HEADER + length + moreLength);
+    if (at < 0) return false;
+    this.#header(at, HEADER + length + moreLength, kind, a, b);
+    if (kind < FIRST_LAZY) this.urgent++;
+    if (length > 0) this.#bytes.copyWithin(at + HEADER, from, from + length);
+    if (moreLength > 0) this.#bytes.copyWithin(at + HEADER + length, more, more + moreLength);
+    this.#commit();
+    return true;
+  }
+
+  /** Adds a record with these bytes, which lie elsewhere. */
+  pushBytes(kind: number, bytes: Uint8Array): boolean {
+    const at = this.#reserve(HEADER + bytes.length);
+    if (at < 0) return false;
+    this.#header(at, HEADER + bytes.length, kind, 0, 0);
+    this.#bytes.set(bytes, at + HEADER);
+    this.#commit();
+    return true;
+  }
+
+  /** Where the next record begins, or -1 where there is no room for `length` bytes. */
+  #reserve(length: number): number {
+    const size = (length + 15) & ~15;
     const written = Atomics.load(this.#words, this.#written);
     const used = (written - Atomics.load(this.#words, this.#written + READ_FROM_WRITTEN)) >>> 0;
     const offset = written & (this.#size - 1);
@@ -45,16 +68,15 @@ export class RingWriter {
     const filler = rest < size ? rest : 0;
     if (used + filler + size > this.#size) {
       this.dropped++;
-      return false;
+      return -1;
     }
     if (filler > 0) this.#header(this.#at + offset, filler, FILLER, 0, 0);
-    const at = this.#at + (filler > 0 ? 0 : offset);
-    this.#header(at, HEADER + length + moreLength, kind, a, b);
-    if (kind < FIRST_LAZY) this.urgent++;
-    if (length > 0) this.#bytes.copyWithin(at + HEADER, from, from + length);
-    if (moreLength > 0) this.#bytes.copyWithin(at + HEADER + length, more, more + moreLength);
-    Atomics.store(this.#words, this.#written, (written + filler + size) | 0);
-    return true;
+    this.#next = (written + filler + size) | 0;
+    return this.#at + (filler > 0 ? 0 : offset);
+  }
+
+  #commit(): void {
+    Atomics.store(this.#words, this.#written, this.#next);
   }
 
   #header(at: number, size: number, kind: number, a: number, b: number): void {

@@ -1,5 +1,6 @@
 /**
- * What the engine leaves to a data plane: packets of peers that have a session and a proven direct path.
+ * What the engine leaves to a data plane: packets of peers that have a session. Those with a proven direct path pass by
+ * themselves; of others it seals the packets and leaves the sending to the engine, which knows the ways.
  *
  * The engine decides and says so; whatever the data plane has not been told of, or can not handle, comes back
  * to the engine as if there were none.
@@ -18,7 +19,7 @@ export type Decision =
   | { readonly kind: "forget"; readonly peer: NodePublic }
   /** All sessions that its messages may come in. */
   | { readonly kind: "receive"; readonly peer: NodePublic; readonly sessions: readonly UsableSession[] }
-  /** Where its packets go and in which session; `undefined`: the engine sends them. */
+  /** Where its packets go and in which session; `undefined`: the engine seals and sends them. */
   | { readonly kind: "send"; readonly peer: NodePublic; readonly to: SendTo | undefined }
   /** How long a packet to the peer may be; until this is said, 1,280 bytes. Longer ones are the engine's. */
   | { readonly kind: "mtu"; readonly peer: NodePublic; readonly mtu: number }
@@ -31,7 +32,8 @@ export type Decision =
     };
 
 export interface SendTo {
-  readonly address: IpPort;
+  /** `undefined`: the engine sends what was sealed. */
+  readonly address: IpPort | undefined;
   readonly session: UsableSession;
   /** The engine wants copies, to send them by the relay as well. */
   readonly inDoubt: boolean;
@@ -68,15 +70,17 @@ export class Decisions {
     session: UsableSession | undefined,
   ): void {
     const former = this.#sending.get(peer.text);
-    if (path === undefined || session === undefined) {
+    if (session === undefined) {
       if (former === undefined) return;
       this.#sending.delete(peer.text);
       this.#queue.push({ kind: "send", peer, to: undefined });
       return;
     }
-    const isSamePath = former?.address.text === path.address.text && former.inDoubt === path.inDoubt;
+    const { address, inDoubt = false } = path ?? { address: undefined };
+    const isSamePath =
+      former !== undefined && former.address?.text === address?.text && former.inDoubt === inDoubt;
     if (isSamePath && former.session.localIndex === session.localIndex) return;
-    const to = { ...path, session };
+    const to = { address, inDoubt, session };
     this.#sending.set(peer.text, to);
     this.#queue.push({ kind: "send", peer, to });
   }
@@ -92,6 +96,8 @@ export interface FastPath {
   /** The flows that either side has opened. */
   readonly flows: FlowStore;
   decide(decision: Decision): void;
+  /** Opens a message that came by a relay. Returns false where it is not of a session that was told. */
+  openRelayed(message: Uint8Array): boolean;
   /** Hands over what has arrived already: before the engine judges that something did not come. */
   hear(): void;
   /** Called with what the engine has to know; replaces the former one. */
@@ -103,6 +109,8 @@ export interface FastPathReceiver {
   passed(peer: NodePublic, traffic: Passed): void;
   /** A message that went out directly; it may have to be sent again by the relay. */
   sent(peer: NodePublic, message: Uint8Array): void;
+  /** Messages that were sealed for a peer, to be sent. */
+  sealed(peer: NodePublic, messages: readonly Uint8Array[]): void;
   /** A packet that came out of a peer's session, to be judged and answered here. */
   opened(peer: NodePublic, packet: Uint8Array): void;
 }

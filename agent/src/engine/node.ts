@@ -57,6 +57,8 @@ export interface NodeOptions extends ReachabilityOptions {
   readonly sessions?: SessionStore | undefined;
   /** Likewise: the flows that it opens, too. */
   readonly flows?: FlowStore | undefined;
+  /** Likewise: opens a message that came by a relay. Returns false where it is the engine's. */
+  readonly openRelayed?: ((message: Uint8Array) => boolean) | undefined;
 }
 
 export type NodeEvent =
@@ -109,6 +111,7 @@ export class Node implements Machine {
   #carried: Carried = { routes: [], excluded: [] };
   #filter: PacketFilter | undefined;
   readonly #flows: FlowStore | undefined;
+  readonly #openRelayed: NodeOptions["openRelayed"];
   readonly traffic = new Traffic();
   readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0, tooBig: 0 };
 
@@ -116,6 +119,7 @@ export class Node implements Machine {
     const { suite, random, calendar, nodeKey, discoKey, mtu, replayWindow, sessions } = options;
     this.#decisions = sessions === undefined ? undefined : new Decisions(sessions);
     this.#flows = options.flows;
+    this.#openRelayed = options.openRelayed;
     this.#random = random;
     this.#pathMtu = options.sendsWhole === false ? BASE_MTU : mtu;
     this.#wireGuard = new WireGuard({
@@ -217,6 +221,15 @@ export class Node implements Machine {
     if (peer === undefined) return;
     peer.takeCopy(message, now);
     this.#follow(peer, now);
+  }
+
+  /** A data plane sealed these for a peer without a settled direct path. */
+  handleSealed(key: NodePublic, messages: readonly Uint8Array[], now: Instant): void {
+    const peer = this.#peers.byKey(key);
+    if (peer === undefined) return;
+    for (const message of messages) if (!peer.send("data", message, now)) this.drops.noPath++;
+    this.#follow(peer, now);
+    this.#settle(now);
   }
 
   /** What a data plane sent and received since it last said so. */
@@ -436,6 +449,7 @@ export class Node implements Machine {
     const from = relay(event.region);
     const peer = this.#peers.byKey(event.from);
     if (peer !== undefined && peer.node.homeRegion === undefined) peer.setRelay(event.region);
+    if (this.#openRelayed?.(event.packet) === true) return;
     const kind = classify(event.packet);
     this.#handleMessage(kind === "disco" ? "disco" : "wireguard", event.packet, from, event.from, now);
   }

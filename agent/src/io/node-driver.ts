@@ -48,6 +48,7 @@ export class NodeDriver {
     fastPath?.onPassed({
       passed: (peer, traffic) => this.input((at) => node.handlePassed(peer, traffic, at)),
       sent: (peer, message) => this.input((at) => node.handleSentMessage(peer, message, at)),
+      sealed: (peer, messages) => this.input((at) => node.handleSealed(peer, messages, at)),
       opened: (peer, packet) => this.input((at) => node.handleOpenedPacket(peer, packet, at)),
     });
   }

@@ -35,6 +35,7 @@ export async function startPlainTunnel(options: PlainTunnelOptions): Promise<{ c
     discoKey: new DiscoPrivate(clampPrivateKey(randomBytes(systemRandom, KEY_LENGTH))),
     sessions: fastPath?.sessions,
     flows: fastPath?.flows,
+    openRelayed: fastPath === undefined ? undefined : (message) => fastPath.openRelayed(message),
     ...{ localPort: udp.localPort, portIsFixed: true, explicit: [] },
   });
   const dial = (): Promise<never> => Promise.reject(new Error("there are no relays"));

@@ -125,6 +125,7 @@ export class Tunnel {
       sendsWhole: udp.sendWhole !== undefined,
       sessions: fastPath?.sessions,
       flows: fastPath?.flows,
+      openRelayed: fastPath === undefined ? undefined : (message) => fastPath.openRelayed(message),
       localPort: udp.localPort,
       portIsFixed: options.portIsFixed,
       explicit: options.explicitEndpoints,

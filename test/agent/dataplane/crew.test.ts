@@ -183,3 +183,48 @@ test("few processors get few threads", () => {
     "shared",
   ]);
 });
+
+testCrew.each([1, 2, 4])(
+  "%i workers seal for the engine what goes by a relay, and open what came by one",
+  async (workers) => {
+    const ends = [await openEnd(workers), await openEnd(workers)] as const;
+    openSession(ends, KEYS, 1);
+    ends[0].host.decide({
+      kind: "send",
+      peer: PEER,
+      to: {
+        address: undefined,
+        session: { localIndex: 10, expiresAt: instant(now() + 60_000) },
+        inDoubt: false,
+      },
+    });
+    const batches: number[] = [];
+    const nothing = { passed: () => {}, sent: () => {}, opened: () => {} };
+    ends[0].host.onPassed({
+      ...nothing,
+      sealed: (peer, messages) => {
+        expect(peer).toBe(PEER);
+        batches.push(messages.length);
+        for (const message of messages) expect(ends[1].host.openRelayed(message)).toBe(true);
+      },
+    });
+    const [expected, found] = [new Map<number, number[]>(), new Map<number, number[]>()];
+    for (const read of script(40)) {
+      note(expected, [read]);
+      ends[0].libc.write(ends[0].device, read);
+      for (
+        const end = performance.now() + PATIENCE_MS;
+        performance.now() < end && total(found) < total(expected);
+      ) {
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        note(found, readAll(ends[1]));
+      }
+    }
+    expect(found).toEqual(expected);
+    expect(Math.max(...batches)).toBeGreaterThan(20);
+    expect(ends[0].host.status.counters.sendCalls).toBe(0);
+    expect(ends[1].host.openRelayed(new Uint8Array(100).fill(4))).toBe(false);
+    for (const end of ends) await end.close();
+  },
+  60_000,
+);

@@ -123,6 +123,7 @@ testHost(
       passed: (_, traffic) => passed.push(traffic),
       sent: (_, message) => sent.push(message),
       opened: () => {},
+      sealed: () => {},
     });
     const keys = { send: new Uint8Array(32).fill(1), receive: new Uint8Array(32).fill(2) };
     const session = { localIndex: 5, expiresAt: instant(now() + 60_000) };
