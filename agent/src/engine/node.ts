@@ -227,7 +227,10 @@ export class Node implements Machine {
   handleSealed(key: NodePublic, messages: readonly Uint8Array[], now: Instant): void {
     const peer = this.#peers.byKey(key);
     if (peer === undefined) return;
-    for (const message of messages) if (!peer.send("data", message, now)) this.drops.noPath++;
+    for (const message of messages) {
+      this.traffic.noteSealed(key, 1, message.length);
+      if (!peer.send("data", message, now)) this.drops.noPath++;
+    }
     this.#follow(peer, now);
     this.#settle(now);
   }
@@ -237,9 +240,7 @@ export class Node implements Machine {
     const peer = this.#peers.byKey(key);
     if (peer === undefined) return;
     this.#wireGuard.notePassed(key, passed, now);
-    const way = peer.paths.directNow(now) === undefined ? "relay" : "direct";
-    this.traffic.noteSent(way, passed.sentPackets, passed.sentBytes);
-    this.traffic.noteReceived(way, passed.receivedPackets, passed.receivedBytes);
+    this.traffic.notePassed(key, passed);
     if (passed.sentData) peer.noteSent(now);
     this.#follow(peer, now);
     this.#settle(now);
@@ -449,7 +450,10 @@ export class Node implements Machine {
     const from = relay(event.region);
     const peer = this.#peers.byKey(event.from);
     if (peer !== undefined && peer.node.homeRegion === undefined) peer.setRelay(event.region);
-    if (this.#openRelayed?.(event.packet) === true) return;
+    if (this.#openRelayed?.(event.packet) === true) {
+      this.traffic.noteRelayed(event.from, event.packet.length);
+      return;
+    }
     const kind = classify(event.packet);
     this.#handleMessage(kind === "disco" ? "disco" : "wireguard", event.packet, from, event.from, now);
   }
