@@ -16,5 +16,6 @@ export const CHECKOV_SKIPS: Readonly<Record<string, string>> = {
   CKV2_AWS_61: "each agent's archive is removed by the deploy that replaces it",
   CKV2_AWS_62: "nobody waits for an upload",
   CKV_AWS_189: "EBS's own key by default; CellIdentity takes another as kmsKeyArn",
+  CKV_AWS_26: "EventBridge can not publish with SNS's own key; HealthAlarm takes another as kmsKeyArn",
   CKV_AWS_337: "the account's key for Systems Manager by default",
 };

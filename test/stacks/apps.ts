@@ -45,6 +45,7 @@ export const APPS: readonly AppCase[] = [
       acme: { termsAgreed: true, email: "admin@example.com" },
     },
   },
+  { what: "an alarm of ill health", main: "test/stacks/fixtures/health-alarm.ts" },
   { what: "two nodes behind one address", main: "test/stacks/fixtures/shared-ingress.ts" },
   ...["one-exit-node", "multi-region", "inside-your-stack", "own-relay", "tailscale-network"].map((name) => ({
     what: `the example ${name}`,
