@@ -1,34 +1,12 @@
-/** The report of a network check, as people read it. No command shows it yet: it is here for the published samples. */
+/** The report of a network check, as people read it. */
+import type { NamedRegion, NetcheckReportJson, SocketBuffers } from "../health/netcheck-json.ts";
+import type { DataPlaneJson } from "../health/status-json.ts";
 import { durationText } from "./duration.ts";
-
-/** The fields and names of `tailscale netcheck --format=json`. null is unknown; durations are nanoseconds. */
-export interface NetcheckReportJson {
-  readonly Now: string;
-  readonly UDP: boolean;
-  readonly IPv4: boolean;
-  readonly IPv6: boolean;
-  readonly OSHasIPv6: boolean;
-  readonly MappingVariesByDestIP: boolean | null;
-  readonly UPnP: boolean | null;
-  readonly PMP: boolean | null;
-  readonly PCP: boolean | null;
-  /** 0 is none. */
-  readonly PreferredDERP: number;
-  readonly RegionLatency: Readonly<Record<string, number>>;
-  readonly GlobalV4: string;
-  readonly GlobalV6: string;
-  readonly CaptivePortal: boolean | null;
-}
-
-export interface NamedRegion {
-  readonly id: number;
-  readonly code: string;
-  readonly name: string;
-}
 
 export function netcheckLines(
   report: NetcheckReportJson,
   regions: readonly NamedRegion[],
+  { verbose = false } = {},
 ): readonly string[] {
   const lines = [
     `Time: ${report.Now.replace("T", " ")}`,
@@ -41,8 +19,38 @@ export function netcheckLines(
     `Nearest DERP: ${nearestText(report, regions)}`,
   ];
   const measured = Object.keys(report.RegionLatency).length > 0;
-  const latencies = measured ? ["\t* DERP latency:", ...latencyLines(report, regions)] : [];
+  const latencies = measured ? ["\t* DERP latency:", ...latencyLines(report, regions, verbose)] : [];
   return ["", "Report:", ...lines.map((line) => `\t* ${line}`), ...latencies];
+}
+
+/** How packets are moved here. */
+export function verboseLines(machine: {
+  readonly dataPlane: DataPlaneJson | undefined;
+  readonly buffers: SocketBuffers | undefined;
+  readonly tuning: Readonly<Record<string, string>>;
+}): readonly string[] {
+  const { dataPlane, buffers, tuning } = machine;
+  const buffersText = buffers && `receive ${buffers.receive} bytes, send ${buffers.send} bytes`;
+  const settings = Object.entries(tuning).map(([name, value]) => `\t\t- ${name} = ${value}`);
+  return [
+    ...dataPlaneLines(dataPlane),
+    `\t* Socket buffers: ${buffersText ?? "unknown"}`,
+    ...(settings.length === 0 ? [] : ["\t* Tuning:", ...settings]),
+  ];
+}
+
+function dataPlaneLines(dataPlane: DataPlaneJson | undefined): readonly string[] {
+  if (dataPlane === undefined) return ["\t* Data plane: no tunnel is up"];
+  const { Workers, Why, Aead, TunOffload, UdpSegmentation, UdpReceiveOffload, Fallbacks } = dataPlane;
+  const why = Why === undefined ? "" : ` (${Why})`;
+  return [
+    `\t* Data plane: ${Workers} ${Workers === 1 ? "worker" : "workers"}${why}`,
+    `\t\t- sealing (AEAD): ${Aead}`,
+    `\t\t- TUN offloads: ${TunOffload}`,
+    `\t\t- UDP segmentation (GSO): ${UdpSegmentation ? "yes" : "no"}`,
+    `\t\t- UDP receive offload (GRO): ${UdpReceiveOffload ? "yes" : "no"}`,
+    ...Fallbacks.map((sentence) => `\t\t- ${sentence}`),
+  ];
 }
 
 const NANOS_PER_MS = 1_000_000;
@@ -69,7 +77,11 @@ function nearestText(report: NetcheckReportJson, regions: readonly NamedRegion[]
 }
 
 /** Fastest first; those that did not answer last, by number. */
-function latencyLines(report: NetcheckReportJson, regions: readonly NamedRegion[]): readonly string[] {
+function latencyLines(
+  report: NetcheckReportJson,
+  regions: readonly NamedRegion[],
+  verbose: boolean,
+): readonly string[] {
   const latencyOf = (region: NamedRegion): number => report.RegionLatency[String(region.id)] ?? Infinity;
   const sorted = regions.toSorted((a, b) => {
     const [first, second] = [latencyOf(a), latencyOf(b)];
@@ -78,6 +90,6 @@ function latencyLines(report: NetcheckReportJson, regions: readonly NamedRegion[
   return sorted.map((region) => {
     const latency = latencyOf(region);
     const text = latency === Infinity ? "" : durationText(Math.round((latency / NANOS_PER_MS) * 10) / 10);
-    return `\t\t- ${region.code.padStart(CODE_WIDTH)}: ${text.padEnd(LATENCY_WIDTH)} (${region.name})`;
+    return `\t\t- ${region.code.padStart(CODE_WIDTH)}: ${text.padEnd(LATENCY_WIDTH)} (${verbose ? `derp${region.id}, ` : ""}${region.name})`;
   });
 }

@@ -10,6 +10,7 @@ import { downCommand } from "./down.ts";
 import { exitNodeCommand } from "./exit-node.ts";
 import { fleetCommand } from "./fleet.ts";
 import { logoutCommand } from "./logout.ts";
+import { netcheckCommand } from "./netcheck.ts";
 import { newCommand } from "./options.ts";
 import { pingCommand } from "./ping.ts";
 import { relayCommand } from "./relay.ts";
@@ -67,6 +68,7 @@ function newProgram(context: CommandContext): Command {
     .version(VERSION, "--version", "print the version")
     .addCommand(statusCommand(context))
     .addCommand(pingCommand(context))
+    .addCommand(netcheckCommand(context))
     .addCommand(upCommand(context))
     .addCommand(setCommand(context))
     .addCommand(downCommand(context))

@@ -4,7 +4,7 @@
  */
 import type { IpPort } from "../base/address.ts";
 import { OperationError } from "../base/errors.ts";
-import { errnoName, type Libc } from "../io/ffi/libc.ts";
+import { errnoName, type Libc, SO_RCVBUF, SO_SNDBUF, SOL_SOCKET } from "../io/ffi/libc.ts";
 
 const VNET_HEADER = 10;
 /** errno of Linux. */
@@ -33,6 +33,12 @@ export class HostUdp {
 
   get dropped(): number {
     return this.#dropped;
+  }
+
+  get buffers(): { readonly receive: number; readonly send: number } | undefined {
+    if (this.#closed) return undefined;
+    const size = (option: number): number => this.#libc.getsockopt(this.#v4, SOL_SOCKET, option);
+    return { receive: size(SO_RCVBUF), send: size(SO_SNDBUF) };
   }
 
   canReach(to: IpPort): boolean {

@@ -289,6 +289,13 @@ export class Node implements Machine {
     this.#settle(now);
   }
 
+  /** Asks all relays anew; a `report` event tells the outcome. Returns false where there is none to ask. */
+  netcheck(now: Instant): boolean {
+    const asked = this.#reachability.check(now);
+    this.#settle(now);
+    return asked;
+  }
+
   /**
    * Asks a peer for a sign of life by the path in use. Returns the transaction id that the
    * `pong` event will carry, or `undefined` where there is no way to ask.

@@ -102,6 +102,14 @@ export class Reachability {
     this.#collect(now);
   }
 
+  /** Begins a full report, in place of one under way. Returns false where nobody can be asked. */
+  check(now: Instant): boolean {
+    if (this.#servers.size === 0) return false;
+    this.#running = false;
+    this.ask(now, { full: true });
+    return true;
+  }
+
   /** Keeps the NAT's mapping and our knowledge of it alive while connections are in use. */
   setActive(active: boolean, now: Instant): void {
     if (!active) this.#askAt = undefined;

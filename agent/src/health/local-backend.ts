@@ -1,10 +1,13 @@
 /** What the commands ask of a running daemon. The daemon implements it; the local API carries it. */
+import type { NetcheckReply } from "./netcheck-json.ts";
 import type { StatusJson } from "./status-json.ts";
 
 export interface LocalBackend {
   status(): StatusJson;
   /** One question to one peer, by the path in use. */
   ping(request: PingRequest): Promise<PingReply>;
+  /** Asks the relays anew what kind of network this is; `undefined` while the tunnel is down. */
+  netcheck(): Promise<NetcheckReply | undefined>;
   /**
    * Brings the tunnel up and tells how it goes; ends after "running" or "failed".
    * @param gone fires when nobody listens any more; the tunnel goes on coming up

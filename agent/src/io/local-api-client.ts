@@ -1,8 +1,12 @@
 /** Asks the daemon on this machine. */
-import { millis } from "../base/time.ts";
+import { millis, seconds } from "../base/time.ts";
 import type { PingReply, PingRequest, PrefsRequest, UpEvent, UpRequest } from "../health/local-backend.ts";
+import type { NetcheckReply } from "../health/netcheck-json.ts";
 import type { StatusJson } from "../health/status-json.ts";
 import { ANSWER_WITHIN, JsonApiClient } from "./json-api-client.ts";
+
+/** A check takes at most five seconds. */
+const NETCHECK_WITHIN = seconds(15);
 
 /** Its methods throw OperationError, as those of JsonApiClient. */
 export class LocalApiClient {
@@ -24,6 +28,12 @@ export class LocalApiClient {
     const within = millis(request.timeoutMs + ANSWER_WITHIN);
     const question = { method: "POST", path: "/v1/ping", body: request, within, signal } as const;
     return (await this.#api.ask(question)) as PingReply;
+  }
+
+  /** null where the tunnel is down. */
+  async netcheck(): Promise<NetcheckReply | null> {
+    const question = { method: "POST", path: "/v1/netcheck", within: NETCHECK_WITHIN } as const;
+    return (await this.#api.ask(question)) as NetcheckReply | null;
   }
 
   async *up(request: UpRequest, signal?: AbortSignal): AsyncGenerator<UpEvent> {

@@ -3,6 +3,7 @@
  *
  *   GET  /v1/status                            → StatusJson
  *   POST /v1/ping    {target, timeoutMs}       → PingReply
+ *   POST /v1/netcheck                          → NetcheckReply, or null
  *   POST /v1/up      UpRequest                 → UpEvents, one JSON object a line
  *   POST /v1/set     PrefsRequest              → {}
  *   POST /v1/down    POST /v1/logout           → {}
@@ -26,6 +27,7 @@ export function serveLocalApi({ path, backend, log }: LocalApiOptions): Promise<
   const routes = {
     "GET /v1/status": () => backend.status(),
     "POST /v1/ping": withBody(pingRequest, (request) => backend.ping(request)),
+    "POST /v1/netcheck": async () => (await backend.netcheck()) ?? null,
     "POST /v1/up": withBody(upRequest, (request, { gone }) => backend.up(request, gone)),
     "POST /v1/set": withBody(setRequest, (request) => backend.set(request)),
     "POST /v1/down": () => backend.down(),

@@ -50,6 +50,11 @@ export const defaultPrefs: DaemonPrefs = {
   certPin: undefined,
 };
 
+/** The relay map as it was told last. */
+export function keptRelayMapPath(stateDir: string): string {
+  return join(stateDir, "relay-map.json");
+}
+
 export function daemonStatePath(stateDir: string): string {
   return join(stateDir, "agent-state.json");
 }

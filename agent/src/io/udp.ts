@@ -45,6 +45,8 @@ export interface UdpSocket {
   readonly localPort: number;
   readonly hasV6: boolean;
   readonly marked: boolean;
+  /** What the kernel keeps for the IPv4 socket, in bytes; `undefined` where it can not be asked. */
+  readonly buffers?: { readonly receive: number; readonly send: number } | undefined;
   /** Datagrams not sent because the sockets' queues were full. */
   readonly dropped: number;
   /** Never throws. `payload` must not change afterwards: the kernel may take it later. */
@@ -267,6 +269,11 @@ class DualSocket implements UdpSocket {
 
   get dropped(): number {
     return this.#dropped;
+  }
+
+  get buffers(): UdpSocket["buffers"] {
+    if (this.#closed) return undefined;
+    return { receive: this.#v4.getRecvBufferSize(), send: this.#v4.getSendBufferSize() };
   }
 
   send(to: IpPort, payload: Uint8Array): void {

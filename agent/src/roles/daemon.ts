@@ -10,8 +10,9 @@ import { OperationError, UsageError } from "../base/errors.ts";
 import { clampPrivateKey, DiscoPrivate, KEY_LENGTH, MachinePrivate, NodePrivate } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
 import { randomBytes } from "../base/random.ts";
-import { millis } from "../base/time.ts";
+import { millis, seconds } from "../base/time.ts";
 import type { ControlState } from "../core/control/client.ts";
+import { type DerpMap, derpMapToJson } from "../core/path/derp-map.ts";
 import { BASE_MTU } from "../core/path/path-mtu.ts";
 import type { NetMap } from "../core/control/net-map.ts";
 import type { Suite } from "../crypto/suite.ts";
@@ -24,6 +25,7 @@ import type {
   UpRequest,
 } from "../health/local-backend.ts";
 import type { MetricsInput } from "../health/metrics.ts";
+import { namedRegions, type NetcheckReply, netcheckReportJson } from "../health/netcheck-json.ts";
 import { nodeState, type NodeState } from "../health/node-tags.ts";
 import { type HealthProblem, worstFirst } from "../health/reasons.ts";
 import { buildStatus } from "../health/status.ts";
@@ -33,10 +35,18 @@ import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
 import { HealthCheck } from "../io/health-check.ts";
 import type { Listen } from "../io/config.ts";
+import { localAddresses } from "../io/local-addresses.ts";
 import { serveLocalApi } from "../io/local-api-server.ts";
 import { nodeSuite } from "../io/node-suite.ts";
 import { systemRandom } from "../io/random.ts";
-import { type DaemonState, defaultPrefs, loadDaemonState, saveDaemonState } from "../io/state-store.ts";
+import {
+  type DaemonState,
+  defaultPrefs,
+  keptRelayMapPath,
+  loadDaemonState,
+  saveDaemonState,
+  writeFileAtomic,
+} from "../io/state-store.ts";
 import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
 import type { UdpSocket } from "../io/udp.ts";
 import type { DataPlaneHost } from "../dataplane/host.ts";
@@ -117,6 +127,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
   return { backend: service, close: () => closeAll([tags, metrics, api, { close: () => service.stop() }]) };
 }
+
+/** A little more than a check takes at most. */
+const NETCHECK_LIMIT = seconds(6);
 
 function mtuOf({ mtu }: DaemonOptions): number {
   return mtu ?? BASE_MTU;
@@ -228,6 +241,20 @@ class DaemonService implements LocalBackend {
           ? { kind: "direct", endpoint: via.to.text }
           : { kind: "derp", code: netMap.derpMap.regions.get(via.region)?.code ?? String(via.region) },
       latencyMs: rtt,
+    };
+  }
+
+  async netcheck(): Promise<NetcheckReply | undefined> {
+    const tunnel = this.#tunnel;
+    const derpMap = tunnel?.netMap?.derpMap;
+    if (tunnel === undefined || derpMap === undefined) return undefined;
+    const report = await tunnel.netcheck(NETCHECK_LIMIT);
+    if (report === undefined) return undefined;
+    const osHasIpv6 = localAddresses({ loopback: true }).some(({ isV4 }) => !isV4);
+    return {
+      report: netcheckReportJson(report, { at: systemCalendar.now(), osHasIpv6 }),
+      regions: namedRegions(derpMap),
+      buffers: tunnel.socketBuffers,
     };
   }
 
@@ -375,6 +402,7 @@ class DaemonService implements LocalBackend {
             this.#tellRunning(netMap);
           },
           lost: (error) => this.#die(error),
+          relayMap: (derpMap) => void this.#keepRelayMap(derpMap),
         },
       });
     } catch (error) {
@@ -436,6 +464,14 @@ class DaemonService implements LocalBackend {
   #noteError(message: string, fatal: boolean): void {
     this.#lastError = message;
     this.#tell(fatal ? { kind: "failed", code: "control", message } : { kind: "warning", text: message });
+  }
+
+  /** For a network check while no tunnel is up. */
+  async #keepRelayMap(derpMap: DerpMap): Promise<void> {
+    const path = keptRelayMapPath(this.#options.stateDir);
+    await writeFileAtomic(path, `${JSON.stringify(derpMapToJson(derpMap))}\n`).catch((error: unknown) =>
+      this.#options.log.warn("relay-map-not-kept", { message: String(error) }),
+    );
   }
 
   #tellRunning(netMap: NetMap): void {

@@ -7,11 +7,11 @@ import { type IpPort, Prefix } from "../base/address.ts";
 import type { DiscoPrivate, MachinePrivate, NodePrivate, NodePublic } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
 import type { Millis } from "../base/time.ts";
-import type { DerpRegion } from "../core/path/derp-map.ts";
+import type { DerpMap, DerpRegion } from "../core/path/derp-map.ts";
 import type { NetMap } from "../core/control/net-map.ts";
 import type { Hostinfo, NetInfo } from "../core/control/messages.ts";
 import type { ControlState } from "../core/control/client.ts";
-import { netInfoOf } from "../core/netcheck/report.ts";
+import { netInfoOf, type NetcheckReport } from "../core/netcheck/report.ts";
 import type { Path, RegionId } from "../core/path/path.ts";
 import type { Suite } from "../crypto/suite.ts";
 import type { ForwardingJson } from "../health/status-json.ts";
@@ -85,6 +85,7 @@ export interface TunnelEvents {
   /** One sentence for people. `fatal`: it will not mend itself. */
   error(message: string, fatal: boolean): void;
   running(netMap: NetMap): void;
+  relayMap(derpMap: DerpMap): void;
   /** The device is gone: there is no tunnel any more. */
   lost(error: OperationError): void;
 }
@@ -106,6 +107,8 @@ export class Tunnel {
   readonly #watch: { close(): void };
   readonly #waiting = new Map<string, (pong: PongReceived) => void>();
   #prefs: DaemonPrefs;
+  /** Who waits for a report. */
+  readonly #checks = new Set<(report: NetcheckReport | undefined) => void>();
   #netMap: NetMap | undefined;
   #state: ControlState = "stopped";
   #netInfo: NetInfo = {};
@@ -256,6 +259,24 @@ export class Tunnel {
     });
   }
 
+  /** Asks the relays anew. `undefined` when that was not over within `timeout`. */
+  netcheck(timeout: Millis): Promise<NetcheckReport | undefined> {
+    return new Promise((resolve) => {
+      const done = (report: NetcheckReport | undefined): void => {
+        clearTimeout(timer);
+        this.#checks.delete(done);
+        resolve(report);
+      };
+      const timer = setTimeout(() => done(this.#node.report), timeout);
+      this.#checks.add(done);
+      if (!this.#driver.input((at) => this.#node.netcheck(at))) done(this.#node.report);
+    });
+  }
+
+  get socketBuffers(): UdpSocket["buffers"] {
+    return this.#options.udp.buffers;
+  }
+
   /** Gives up the registration. */
   async logout(): Promise<void> {
     await this.#session.logout();
@@ -322,7 +343,10 @@ export class Tunnel {
     const former = this.#netMap;
     this.#netMap = netMap;
     this.#driver.input((at) => this.#node.handleNetMap(netMap, at));
-    if (former?.derpMap !== netMap.derpMap) void this.#findStunServers(netMap);
+    if (former?.derpMap !== netMap.derpMap) {
+      this.#options.on.relayMap(netMap.derpMap);
+      void this.#findStunServers(netMap);
+    }
     this.#routing.handleNetMap(netMap).then(
       () => {
         if (former === undefined) this.#options.on.running(netMap);
@@ -376,6 +400,7 @@ export class Tunnel {
         );
         break;
       case "report":
+        for (const done of [...this.#checks]) done(event.report);
         this.#forwarding.handleSeenPort(event.report.globalV4);
         this.#routing.handleReport(event.report);
         this.#tellNetInfo({ ...netInfoOf(event.report, { osHasIpv6: undefined }) });

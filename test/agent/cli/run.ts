@@ -98,6 +98,7 @@ const notAsked = (): never => {
 const absent: LocalBackend = {
   status: notAsked,
   ping: notAsked,
+  netcheck: notAsked,
   up: notAsked,
   set: notAsked,
   down: notAsked,

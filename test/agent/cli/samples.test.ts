@@ -2,7 +2,7 @@
 import { parseRfc3339 } from "../../../agent/src/base/rfc3339.ts";
 import { wallTime } from "../../../agent/src/base/time.ts";
 import { exitNodeLines } from "../../../agent/src/cli/exit-node-text.ts";
-import type { NetcheckReportJson } from "../../../agent/src/cli/netcheck-text.ts";
+import type { NetcheckReportJson } from "../../../agent/src/health/netcheck-json.ts";
 import { netcheckLines } from "../../../agent/src/cli/netcheck-text.ts";
 import { replyLine } from "../../../agent/src/cli/ping-text.ts";
 import { notRunningLines, statusLines, type StatusView } from "../../../agent/src/cli/status-text.ts";

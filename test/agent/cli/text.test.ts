@@ -1,6 +1,7 @@
 import { wallTime } from "../../../agent/src/base/time.ts";
 import { durationText, parseDuration } from "../../../agent/src/cli/duration.ts";
-import { netcheckLines, type NetcheckReportJson } from "../../../agent/src/cli/netcheck-text.ts";
+import { netcheckLines } from "../../../agent/src/cli/netcheck-text.ts";
+import type { NetcheckReportJson } from "../../../agent/src/health/netcheck-json.ts";
 import { replyLine } from "../../../agent/src/cli/ping-text.ts";
 import { notRunningLines, statusLines } from "../../../agent/src/cli/status-text.ts";
 import type { PeerJson, StatusJson } from "../../../agent/src/health/status-json.ts";

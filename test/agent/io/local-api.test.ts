@@ -29,6 +29,7 @@ function fakeBackend(overrides: Partial<LocalBackend> = {}): LocalBackend {
   return {
     status: () => emptyStatus,
     ping: () => Promise.resolve(pong),
+    netcheck: () => Promise.resolve(undefined),
     // oxlint-disable-next-line typescript/require-await
     async *up() {
       yield running;

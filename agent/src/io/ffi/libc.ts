@@ -68,6 +68,8 @@ export interface Libc {
   localPort(fd: number): number;
   /** Sets an option whose value is an int. */
   setsockopt(fd: number, level: number, option: number, value: number): number;
+  /** The value of an option that is an int, or -errno. */
+  getsockopt(fd: number, level: number, option: number): number;
   /** A raw ICMP socket takes port 0. */
   sendto(fd: number, bytes: Uint8Array, to: IpPort): number;
   /** As a datagram that nobody on the way, nor this machine, may cut into fragments. -EMSGSIZE where it is too long. */
@@ -116,6 +118,7 @@ function bindFunctions(koffi: Koffi): Libc {
   const setsockopt = c.func(
     "int setsockopt(int fd, int level, int option, const void *value, uint32_t length)",
   );
+  const getsockopt = c.func("int getsockopt(int fd, int level, int option, void *value, void *length)");
   const sendto = c.func(
     "intptr_t sendto(int fd, const void *bytes, size_t length, int flags, const void *to, uint32_t toLength)",
   );
@@ -150,6 +153,11 @@ function bindFunctions(koffi: Koffi): Libc {
     },
     setsockopt: (fd, level, option, value) =>
       orErrno(setsockopt(fd, level, option, Int32Array.of(value), Int32Array.BYTES_PER_ELEMENT)),
+    getsockopt(fd, level, option) {
+      const value = new Int32Array(1);
+      const result = orErrno(getsockopt(fd, level, option, value, Uint32Array.of(value.byteLength)));
+      return result < 0 ? result : (value[0] ?? 0);
+    },
     sendto(fd, bytes, to) {
       const address = encodeSockaddr(to);
       return orErrno(sendto(fd, bytes, bytes.length, 0, address, address.length));
