@@ -102,6 +102,15 @@ test("two daemons meet through the coordination server: the first pong comes by 
   expect(peer?.Active).toBe(true);
 }, 30_000);
 
+test("a network check asks the relays anew", async () => {
+  const [alice] = daemons;
+  const checked = await alice?.backend.netcheck();
+  expect(checked?.report).toMatchObject({ UDP: true, IPv4: true, PreferredDERP: 900 });
+  expect(checked?.report.GlobalV4).toMatch(/^127\.0\.0\.1:\d+$/);
+  expect(checked?.regions.map(({ code }) => code)).toEqual(["nyc"]);
+  expect(checked?.buffers?.receive).toBeGreaterThan(0);
+}, 30_000);
+
 test("down keeps the registration: up needs no key again", async () => {
   const [alice] = daemons;
   if (alice === undefined) throw new Error("no daemon");
