@@ -1,8 +1,15 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import { requires } from "../skip.ts";
 import { canBuildLabs, LAB_NEEDS } from "./bundle.ts";
 import { ExitWorld, INGRESS_PUBLIC, INGRESS_V6, NAT_PUBLIC, PORT, SERVER, SERVER_V6 } from "./exit-world.ts";
 
 const it = requires("root", canBuildLabs, LAB_NEEDS);
+const withEthtool = requires(
+  "ethtool",
+  canBuildLabs && spawnSync("ethtool", ["--version"]).status === 0,
+  "ethtool is not installed: apt-get install ethtool",
+);
 
 let world: ExitWorld;
 
@@ -251,7 +258,11 @@ it("exit traffic with another address than was promised is dropped; as soon as i
     "ip address add 192.0.2.99/24 dev n1; nft flush chain ip nat out; nft add rule ip nat out oif n1 snat to 192.0.2.99",
     "nat",
   );
-  await world.until("a proof", () => (world.said("state").proven ? true : undefined), 15_000);
+  await world.until(
+    "a proof",
+    () => (JSON.stringify(world.said("state")).includes('"proven":true') ? true : undefined),
+    15_000,
+  );
   expect(await askTcp(`${SERVER}:8080`)).toBe("192.0.2.99");
   expect(world.reasons()).toEqual([]);
   await world.stopForwarding();
@@ -269,6 +280,40 @@ it("a tunnel that is seen at another address than the ingress interface's is a r
   expect(await askTcp(`${SERVER}:8080`)).toBe(NAT_PUBLIC);
   await world.stopForwarding();
 }, 30_000);
+
+it("the capabilities of the agent's unit are enough for all of it, and its own connections may leave by the ingress", async () => {
+  await world.forward({ uid: 990, ingressUid: 990 });
+  expect(world.reasons()).toEqual([]);
+  expect(await askTcp(`${SERVER}:8080`)).toBe(NAT_PUBLIC);
+  expect(await world.sh("ip rule")).toContain("iif lo uidrange 990-990 lookup 51");
+  const asAgent = `setpriv --reuid=990 --regid=990 --clear-groups ${process.execPath} ${join(__dirname, "probes.mjs")} tcp-ask ${SERVER}:8080`;
+  expect(await world.sh(asAgent)).toBe(`${INGRESS_PUBLIC}\n`);
+  await world.stopForwarding();
+  expect(await world.sh("ip rule; nft list tables; cat /proc/sys/net/ipv4/conf/zzz0/forwarding")).not.toMatch(
+    /510\d|sallyport|^1$/m,
+  );
+}, 40_000);
+
+withEthtool(
+  "interfaces are tuned while it forwards, and as they were afterwards",
+  async () => {
+    const gro = (): Promise<string> =>
+      world.sh("ethtool -k zzz0 | grep rx-udp-gro-forwarding; cat /sys/class/net/tun0/tx_queue_len");
+    const before = await gro();
+    await world.forward();
+    await world.until("the list", () =>
+      JSON.stringify(world.said("tuning")).includes("aaa0") ? true : undefined,
+    );
+    const list = world.said("tuning") as readonly { readonly what: string; readonly is: string }[];
+    expect(list.map(({ what, is }) => `${what} ${is}`)).toEqual([
+      ...["tun0 txqueuelen 2000", "zzz0 rx-udp-gro-forwarding on", "aaa0 rx-udp-gro-forwarding on"],
+    ]);
+    expect(await gro()).toMatch(/: on\n2000/);
+    await world.stopForwarding();
+    expect((await gro()).split("\n")[0]).toBe(before.split("\n")[0]);
+  },
+  30_000,
+);
 
 it("a network that is advertised is reached, by the node's own address, and no other", async () => {
   await world.forward({ advertised: ["10.0.5.0/24"] });

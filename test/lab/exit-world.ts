@@ -5,9 +5,10 @@
  *     client ── tun0 node zzz0 ── 10.0.1.0/24 ── nat ── 192.0.2.1    ┐
  *                    node aaa0 ── 10.0.0.0/24 ── igw ── 198.51.100.10 ┴─ internet 203.0.113.9
  */
-import { readFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { agentUnits } from "../../constructs/agent-units.ts";
 import { namespaceName, buildNamespaces } from "../../lab/namespaces.ts";
 import { type LabProcess, Processes } from "../../lab/processes.ts";
 import { run, sleep } from "../../lab/system.ts";
@@ -34,6 +35,8 @@ export interface NodeSettings {
   readonly seenPort?: string;
   /** Without it the machine is in no cloud. */
   readonly metadata?: boolean;
+  /** As this user, with the capabilities of the agent's unit and no others. @default root */
+  readonly uid?: number;
 }
 
 export class ExitWorld {
@@ -45,6 +48,7 @@ export class ExitWorld {
   private constructor(id: string) {
     this.#id = id;
     this.#folder = mkdtempSync(join(tmpdir(), "sallyport-exit-"));
+    chmodSync(this.#folder, 0o777);
     this.#processes = new Processes(id, this.#folder);
   }
 
@@ -72,14 +76,22 @@ export class ExitWorld {
 
   /** Starts the node's program, and waits until it has set up what it wants. */
   async forward(settings: NodeSettings = {}): Promise<LabProcess> {
-    const { metadata = true, ...others } = settings;
+    const { metadata = true, uid, ...others } = settings;
+    await this.stopForwarding();
     const file = join(this.#folder, "settings.json");
     const entries = metadata ? await this.#metadata() : undefined;
     writeFileSync(file, JSON.stringify({ settings: others, entries, recordPath: this.recordPath }));
     this.#forwarding = this.#processes.start({
       name: "forwarding",
       namespace: namespaceName(this.#id, "node"),
-      command: [process.execPath, "--import", "tsx", forwarding, file],
+      command: [
+        ...(uid === undefined ? [] : asUnit(uid)),
+        process.execPath,
+        "--import",
+        "tsx",
+        forwarding,
+        file,
+      ],
       cwd: join(__dirname, "../.."),
     });
     await this.#forwarding.readyLine(/^ready/, 20_000);
@@ -129,9 +141,9 @@ export class ExitWorld {
   }
 
   /** What the node's program says last of the kind. */
-  said(kind: "state"): { readonly open: boolean; readonly proven: boolean } {
+  said(kind: "state" | "tuning"): unknown {
     const last = this.#forwarding?.lines.findLast((line) => line.startsWith(`${kind} `)) ?? `${kind} {}`;
-    return JSON.parse(last.slice(kind.length + 1)) as { open: boolean; proven: boolean };
+    return JSON.parse(last.slice(kind.length + 1)) as unknown;
   }
 
   async probe(namespace: string, ...args: readonly string[]): Promise<readonly string[]> {
@@ -148,7 +160,7 @@ export class ExitWorld {
     return await run("ip", ["netns", "exec", namespaceName(this.#id, namespace), "sh", "-ec", script]);
   }
 
-  async until<T>(what: string, ask: () => Promise<T | undefined> | T | undefined, ms = 5_000): Promise<T> {
+  async until<T>(what: string, ask: () => Promise<T | undefined> | T | undefined, ms = 10_000): Promise<T> {
     const deadline = performance.now() + ms;
     for (;;) {
       const got = await ask();
@@ -159,7 +171,13 @@ export class ExitWorld {
   }
 
   #log(): string {
-    return this.#forwarding === undefined ? "" : readFileSync(this.#forwarding.log, "utf8").slice(-2_000);
+    return this.#forwarding === undefined
+      ? ""
+      : readFileSync(this.#forwarding.log, "utf8")
+          .split("\n")
+          .filter((line) => !/^(tuning|state|reasons)/.test(line))
+          .slice(-12)
+          .join("\n");
   }
 
   /** As EC2's service would answer; the addresses of the hardware are the devices' own. */
@@ -214,6 +232,15 @@ const LINKS: readonly (readonly [string, string])[] = [
   ["nat n1", "internet e1"],
   ["node lan0", "neighbour l0"],
 ];
+
+/** As systemd would start the agent's unit. */
+function asUnit(uid: number): readonly string[] {
+  const unit = agentUnits({ tunnel: true, server: undefined })[0]?.text ?? "";
+  const names = /^AmbientCapabilities=(.*)$/m.exec(unit)?.[1]?.split(" ") ?? [];
+  const set = ["-all", ...names.map((name) => `+${name.replace("CAP_", "").toLowerCase()}`)].join(",");
+  const ids = [`--reuid=${uid}`, `--regid=${uid}`, "--clear-groups", "--no-new-privs"];
+  return ["setpriv", ...ids, `--bounding-set=${set}`, `--inh-caps=${set}`, `--ambient-caps=${set}`, "--"];
+}
 
 function end(text: string): { readonly namespace: string; readonly device: string } {
   const [namespace = "", device = ""] = text.split(" ");

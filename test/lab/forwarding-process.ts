@@ -36,6 +36,7 @@ const forwarding = new Forwarding({
 process.on("SIGTERM", () => void forwarding.close().then(() => process.exit(0)));
 const keepAlive = setInterval(() => {
   say(`reasons ${JSON.stringify(forwarding.reasons())}`);
+  say(`tuning ${JSON.stringify(forwarding.tuned)}`);
   say(`state ${JSON.stringify({ open: forwarding.isOpen, proven: forwarding.proof.proven })}`);
 }, 200);
 await forwarding.start();

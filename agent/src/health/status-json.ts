@@ -47,6 +47,15 @@ export interface ForwardingJson {
   readonly Proven: boolean;
   /** What is wrong, one word each. */
   readonly Reasons: readonly string[];
+  /** Settings of interfaces that make it cheaper. */
+  readonly Tuning: readonly TunedJson[];
+}
+
+export interface TunedJson {
+  readonly What: string;
+  readonly Was: string;
+  readonly Is: string;
+  readonly Why: string;
 }
 
 export interface DataPlaneJson {

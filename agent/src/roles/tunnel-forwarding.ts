@@ -93,6 +93,7 @@ export class TunnelForwarding {
       SeenIngress: ingress?.text ?? "",
       Proven: proven,
       Reasons: forwarding.reasons().map(({ code }) => code),
+      Tuning: forwarding.tuned.map(({ what: What, was: Was, is: Is, why: Why }) => ({ What, Was, Is, Why })),
     };
   }
 

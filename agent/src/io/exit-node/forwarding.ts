@@ -15,6 +15,7 @@ import { run } from "./command.ts";
 import { probeEgress } from "./egress-probe.ts";
 import { KernelState } from "./kernel-state.ts";
 import { type KernelWatch, watchKernel } from "./kernel-watch.ts";
+import { type Tuned, Tuning } from "./tuning.ts";
 import { type Metadata, readCloud, readFacts } from "./machine-facts.ts";
 
 export interface ForwardingOptions {
@@ -46,6 +47,7 @@ const METADATA_EVERY_MS = 300_000;
 export class Forwarding {
   readonly #options: ForwardingOptions;
   readonly #kernel: KernelState;
+  readonly #tuning: Tuning;
   #watch: KernelWatch | undefined;
   #timer: NodeJS.Timeout | undefined;
   #plan: ForwardingPlan | undefined;
@@ -72,6 +74,7 @@ export class Forwarding {
   constructor(options: ForwardingOptions) {
     this.#options = options;
     this.#kernel = new KernelState(options.recordPath, options.settings.names);
+    this.#tuning = new Tuning(options.log);
   }
 
   /** Never throws: what can not be done is one of the `reasons`. */
@@ -92,6 +95,11 @@ export class Forwarding {
   /** Whether exit traffic is let through. */
   get isOpen(): boolean {
     return this.#plan?.open === true && this.#failure === undefined;
+  }
+
+  /** What was set so that forwarding costs less. */
+  get tuned(): readonly Tuned[] {
+    return this.#tuning.tuned;
   }
 
   get plan(): ForwardingPlan | undefined {
@@ -164,6 +172,7 @@ export class Forwarding {
     clearTimeout(this.#proofTimer);
     this.#watch?.close();
     await this.#looking;
+    await this.#tuning.restore();
     if (this.#begun) await this.#kernel.close().catch((error: unknown) => this.#note(error));
   }
 
@@ -192,6 +201,10 @@ export class Forwarding {
     this.#routing = routing;
     if (isNews) await this.#use(planForwarding(facts, this.#options.settings, this.#known()));
     this.#blocked = await this.#foreignBlocks(plan);
+    const { layout } = plan;
+    if (layout !== undefined) {
+      await this.#tuning.apply(this.#options.settings.tunnel, [layout.egress, layout.ingress.device]);
+    }
   }
 
   async #use(plan: ForwardingPlan): Promise<void> {

@@ -95,7 +95,7 @@ const status = (proven: boolean): StatusJson =>
     BackendState: "Running",
     Health: proven ? [] : ["Exit traffic would be seen from 192.0.2.9, not from 192.0.2.1."],
     Forwarding: {
-      ...{ Open: proven, Proven: proven, Reasons: proven ? [] : ["egress-wrong-address"] },
+      ...{ Open: proven, Proven: proven, Reasons: proven ? [] : ["egress-wrong-address"], Tuning: [] },
       ...{ Egress: "eth0", Ingress: "eth1", SeenEgress: "", SeenIngress: "" },
     },
   }) as unknown as StatusJson;
