@@ -22,6 +22,7 @@ import {
 } from "./exit-rules.ts";
 import { watchKernel } from "./kernel-watch.ts";
 import { runNft } from "./nft.ts";
+import { heedMarks } from "./source-check.ts";
 import { codeOf } from "./system-error.ts";
 import type { PacketDevice } from "./tun.ts";
 
@@ -112,6 +113,7 @@ export class LinuxRouter implements Router {
   /** What is set, in the order in which it was; by its text. */
   readonly #set = new Map<string, Setting>();
   #guard: string | undefined;
+  #forgetMarks: (() => void) | undefined;
   #last: Promise<void> = Promise.resolve();
   #routing = EMPTY;
   #watch: { close(): void } | undefined;
@@ -217,6 +219,7 @@ export class LinuxRouter implements Router {
     try {
       await runNft(text, this.#options.nft);
       this.#guard = text;
+      this.#forgetMarks ??= heedMarks();
       return undefined;
     } catch (error) {
       return error;
@@ -227,6 +230,8 @@ export class LinuxRouter implements Router {
   async #removeGuard(): Promise<void> {
     if (this.#isClean && this.#guard === undefined) return;
     this.#guard = undefined;
+    this.#forgetMarks?.();
+    this.#forgetMarks = undefined;
     await runNft(guardRemoval(this.#device), this.#options.nft).catch(() => {});
   }
 
