@@ -3,8 +3,8 @@ import { NodePublic } from "../../../agent/src/base/keys.ts";
 import type { MapNode } from "../../../agent/src/core/control/net-map.ts";
 import { acceptedRoutes, ownAddressesOnly } from "../../../agent/src/engine/peer.ts";
 
-const key = new NodePublic(new Uint8Array(32).fill(7));
-const other = new NodePublic(new Uint8Array(32).fill(8));
+const key = NodePublic.fromBytes(new Uint8Array(32).fill(7));
+const other = NodePublic.fromBytes(new Uint8Array(32).fill(8));
 const OFFER = [
   "100.64.0.7/32",
   "10.1.0.0/16",
