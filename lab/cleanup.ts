@@ -64,13 +64,19 @@ export async function watch(recordFile: string): Promise<void> {
   else await removeLab(recordFile, record);
 }
 
+/** Ends everything in one namespace, as pulling the plug does, and removes it. */
+export async function removeNamespace(name: string): Promise<void> {
+  const [inode] = namespaceInode(name);
+  if (inode === undefined) return;
+  await killUntilNone(() => allProcesses().filter((pid) => networkNamespace(pid) === inode));
+  await removeNamespaces([name]);
+}
+
 /** The ids of the processes that belong to the lab: by the variable they carry or the namespace they are in. */
 export function processesOf(record: LabRecord): number[] {
   const namespaces = new Set(namespacesOf(record).flatMap(namespaceInode));
   const mark = Buffer.from(`${LAB_VARIABLE}=${record.id}\0`);
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
+  return allProcesses()
     .filter((pid) => pid !== process.pid && pid !== record.owner.pid)
     .filter((pid) => carries(pid, mark) || namespaces.has(networkNamespace(pid)));
 }
@@ -79,9 +85,16 @@ export function processesOf(record: LabRecord): number[] {
 const KILL_ROUNDS = 60;
 const KILL_PAUSE_MS = 25;
 
-async function killAll(record: LabRecord): Promise<void> {
+const allProcesses = (): number[] =>
+  readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+
+const killAll = (record: LabRecord): Promise<void> => killUntilNone(() => processesOf(record));
+
+async function killUntilNone(list: () => readonly number[]): Promise<void> {
   for (let round = 0; round < KILL_ROUNDS; round++) {
-    const pids = processesOf(record);
+    const pids = list();
     if (pids.length === 0) return;
     for (const pid of pids) {
       try {

@@ -17,6 +17,8 @@ export interface LabOptions {
   readonly self: readonly string[];
   /** @default "/run/sallyport-lab", or a folder in $TMPDIR without root */
   readonly runFolder?: string;
+  /** What people call it. @default its id */
+  readonly name?: string;
   /** Is told which forgotten labs were removed first. */
   readonly onLeftovers?: (ids: readonly string[]) => void;
 }
@@ -32,13 +34,14 @@ export class Lab<Plan extends Network = Topology> {
   #closing: Promise<void> | undefined;
 
   /** Writes down what there will be before anything is there, and after somebody watches over it. */
-  private constructor(topology: Plan, runFolder: string, self: readonly string[]) {
+  private constructor(topology: Plan, runFolder: string, { self, name }: LabOptions) {
     const owner = identify(process.pid);
     if (owner === undefined) throw new InternalError("lab-owner", "the lab can not find itself in /proc");
     this.id = randomBytes(3).toString("hex");
     this.topology = topology;
     this.#record = {
       id: this.id,
+      name: name ?? this.id,
       owner,
       namespaces: topology.namespaces.map(({ name }) => namespaceName(this.id, name)),
       folder: join(tmpdir(), `sallyport-lab-${this.id}`),
@@ -58,7 +61,7 @@ export class Lab<Plan extends Network = Topology> {
     const runFolder = options.runFolder ?? defaultRunFolder();
     const leftovers = await removeLeftovers(runFolder);
     if (leftovers.length > 0) options.onLeftovers?.(leftovers);
-    const lab = new Lab(topology, runFolder, options.self);
+    const lab = new Lab(topology, runFolder, options);
     try {
       await buildNamespaces(topology, { labId: lab.id, processes: lab.processes, self: options.self });
       return lab;

@@ -4,13 +4,14 @@
  */
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { Ip } from "../agent/src/base/address.ts";
+import { Ip, IpPort } from "../agent/src/base/address.ts";
 import { ParseError, SallyportError, UsageError } from "../agent/src/base/errors.ts";
 import { watch } from "./cleanup.ts";
 import { parseDelayLine, runDelayLines } from "./delay-line.ts";
 import { demo, type DemoOptions } from "./demo.ts";
 import { fetchHttp, serveHttp } from "./http.ts";
 import { icmpEcho } from "./icmp.ts";
+import { askByUdp, serveWeb } from "./web.ts";
 
 const USAGE = `usage: lab demo [--stack FILE] [--agent FOLDER] [--closed-port] [--loopback] [--keep]
        lab icmp ADDRESS [--count N]
@@ -32,6 +33,12 @@ async function main([command = "", ...args]: readonly string[]): Promise<number>
       return httpGet(args);
     case "http-server":
       return httpServer(args);
+    case "web":
+      await serveWeb(Number(only(args)));
+      say("listening");
+      return forever();
+    case "udp-get":
+      return udpGet(args);
     case "delay-line":
       return delayLines(args);
     case "watchdog":
@@ -87,6 +94,19 @@ async function httpGet(args: readonly string[]): Promise<number> {
   if (answer === undefined) return 1;
   say(`HTTP ${answer.status} in ${answer.tookMs.toFixed(0)} ms: ${answer.body.trim()}`);
   return answer.status === 200 ? 0 : 1;
+}
+
+/** ADDRESS:PORT from a source port of one's own. */
+async function udpGet(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parsed({
+    args: [...args],
+    allowPositionals: true,
+    options: { from: { type: "string", default: "0" } },
+  });
+  const to = IpPort.parse(only(positionals));
+  const answer = await askByUdp(to.ip.text, to.port, Number(values.from), HTTP_TIMEOUT_MS);
+  say(answer ?? "no answer");
+  return answer === undefined ? 1 : 0;
 }
 
 async function httpServer(args: readonly string[]): Promise<number> {

@@ -65,13 +65,13 @@ function moveEnds({ ends }: LinkSpec, link: number, labId: string): string[] {
   });
 }
 
-/** @public Adds to or takes from a namespace that is there. @throws OperationError with what `ip` or `nft` said */
+/** Adds to or takes from a namespace that is there. @throws OperationError with what `ip` or `nft` said */
 export async function changeNamespace(change: NamespaceChange, options: BuildOptions): Promise<void> {
   const { namespace, ...spec } = change;
   await configure({ name: namespace, forwards: false, ...spec }, options);
 }
 
-/** @public A namespace while the lab runs, with the loopback up. */
+/** A namespace while the lab runs, with the loopback up. */
 export async function addNamespace(name: string, options: BuildOptions): Promise<void> {
   await batch(options, [`netns add ${namespaceName(options.labId, name)}`]);
   await changeNamespace(
@@ -80,7 +80,7 @@ export async function addNamespace(name: string, options: BuildOptions): Promise
   );
 }
 
-/** @public A veth pair while the lab runs. Both ends are up. */
+/** A veth pair while the lab runs. Both ends are up. */
 export async function addLink({ ends: [a, b] }: LinkSpec, options: BuildOptions): Promise<void> {
   const name = (local: string): string => namespaceName(options.labId, local);
   await batch(options, [

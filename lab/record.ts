@@ -8,6 +8,8 @@ import { dirname, join } from "node:path";
 
 export interface LabRecord {
   readonly id: string;
+  /** What people call it. */
+  readonly name: string;
   readonly owner: ProcessIdentity;
   /** Names as `ip netns` knows them. */
   readonly namespaces: readonly string[];

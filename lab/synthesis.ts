@@ -1,7 +1,9 @@
 /** Gets the stack's Terraform JSON: from a file, or by running the app that `cdktf synth` runs. */
+import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { OperationError, UsageError } from "../agent/src/base/errors.ts";
+import type { StackSource } from "./documents.ts";
 import { run } from "./system.ts";
 
 export const STACK = "exit-node-stack";
@@ -36,22 +38,56 @@ export async function synthesizeStack(
   root: string,
   config: Readonly<Record<string, unknown>>,
 ): Promise<unknown> {
+  // In the story of one exit node the instance runs the agent from dist/, so the archive that real ones fetch need not be made.
+  const archive = join(root, "dist/agent/sallyport.mjs");
+  const sources = await synthesizeApp({ root, app: "stacks/main.ts", config, archive });
+  return sources.find(({ name }) => name === STACK)?.json;
+}
+
+export interface AppOptions {
+  /** The package's folder. */
+  readonly root: string;
+  /** The app's file, from there. */
+  readonly app: string;
+  /** The cdktf context "sallyport". */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** The agent's archive that instances fetch. */
+  readonly archive: string;
+}
+
+/** All stacks of an app. @throws OperationError with what the app said */
+export async function synthesizeApp({ root, app, config, archive }: AppOptions): Promise<readonly StackSource[]> {
   // One folder per configuration: two labs at once don't take each other's stack.
-  const out = join(root, "dist/stacks", Object.keys(config).join("-") || "as-configured");
+  const configured = createHash("sha256").update(JSON.stringify([app, config, archive])).digest("hex").slice(0, 12);
+  const out = join(root, "dist/stacks", configured);
   mkdirSync(dirname(out), { recursive: true });
-  const app = [join(root, "bin/synth.mjs")];
-  // The lab's instances run the agent from dist/, so the archive that real ones fetch need not be made.
-  const agent = { file: join(root, "dist/agent/sallyport.mjs") };
   const env = {
     ...process.env,
     CDKTF_OUTDIR: out,
-    CDKTF_CONTEXT_JSON: JSON.stringify({ sallyport: { agent, ...config } }),
+    CDKTF_CONTEXT_JSON: JSON.stringify({ sallyport: { agent: { file: archive }, ...config } }),
+    SALLYPORT_AGENT_BUNDLE: archive,
   };
-  await run(process.execPath, app, { cwd: root, env, timeoutMs: SYNTHESIS_TIMEOUT_MS }).catch(
+  const command = [join(root, "bin/synth.mjs"), join(root, app)];
+  await run(process.execPath, command, { cwd: root, env, timeoutMs: SYNTHESIS_TIMEOUT_MS }).catch(
     (cause: unknown) => {
       const said = cause instanceof Error ? cause.message : String(cause);
-      throw new OperationError("lab-synthesis", `${STACK} can not be synthesized: ${said}`, { cause });
+      throw new OperationError("lab-synthesis", `${app} can not be synthesized: ${said}`, { cause });
     },
   );
-  return readStackFile(join(out, "stacks", STACK, "cdk.tf.json"));
+  return readOutput(out);
+}
+
+/** All stacks that cdktf wrote into a folder, in the order in which they can be made. @throws UsageError */
+export function readOutput(out: string): readonly StackSource[] {
+  const manifest = readStackFile(join(out, "manifest.json")) as {
+    readonly stacks: Readonly<Record<string, { readonly dependencies: readonly string[] }>>;
+  };
+  const ordered: string[] = [];
+  const place = (name: string): void => {
+    if (ordered.includes(name)) return;
+    for (const dependency of manifest.stacks[name]?.dependencies ?? []) place(dependency);
+    ordered.push(name);
+  };
+  for (const name of Object.keys(manifest.stacks)) place(name);
+  return ordered.map((name) => ({ name, json: readStackFile(join(out, "stacks", name, "cdk.tf.json")) }));
 }

@@ -2,7 +2,7 @@
  * The nftables rules of a VPC's router, which is its internet gateway, load balancer and firewall: one table, `inet lab`, whose maps
  * and chains can be added to while packets flow.
  *
- *   eip_in / eip_out   public address ↔ private address: the gateway's one-to-one translation
+ *   eip_in / eip_out   public address ↔ private address: the gateway's one-to-one translation, also between two of the same VPC
  *   from_eni / to_eni  device → the security groups of the interface behind it
  *   check_eni          device → its source/destination check
  *   lb                 a load balancer's address and port → a target; marked, so that answers go back the same way
@@ -46,6 +46,7 @@ export function routerRules(referenced: readonly string[], closedV6: readonly st
   return `table inet lab {
   map eip_in { type ipv4_addr : ipv4_addr; }
   map eip_out { type ipv4_addr : ipv4_addr; }
+  set eip_inside { type ipv4_addr; }
   map lb_udp { type ipv4_addr . inet_service : ipv4_addr . inet_service; }
   map lb_tcp { type ipv4_addr . inet_service : ipv4_addr . inet_service; }
   set lb_ips { type ipv4_addr; }
@@ -76,11 +77,13 @@ ${closed}    iifname vmap @from_eni
     iifname "internet" ip daddr @lb_ips ct mark set ${BALANCED_MARK}
     iifname "internet" meta l4proto udp dnat ip to ip daddr . udp dport map @lb_udp
     iifname "internet" meta l4proto tcp dnat ip to ip daddr . tcp dport map @lb_tcp
-    dnat ip to ip daddr map @eip_in
+    iifname "internet" dnat ip to ip daddr map @eip_in
+    ip saddr @eip_inside dnat ip to ip daddr map @eip_in
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
     oifname "internet" snat ip to ip saddr map @eip_out
+    ct status dnat ip saddr @eip_inside snat ip to ip saddr map @eip_out
     oifname "internet" meta nfproto ipv4 drop
   }
 }
@@ -122,7 +125,7 @@ export function withoutInterface(one: RoutedInterface, referenced: readonly stri
 export function translationRules(change: "add" | "delete", { privateIp, publicIp }: Translation): string {
   const [inward, outward] =
     change === "add" ? [`${publicIp} : ${privateIp}`, `${privateIp} : ${publicIp}`] : [publicIp, privateIp];
-  return `${change} element inet lab eip_in { ${inward} }\n${change} element inet lab eip_out { ${outward} }\n`;
+  return `${change} element inet lab eip_in { ${inward} }\n${change} element inet lab eip_out { ${outward} }\n${change} element inet lab eip_inside { ${privateIp} }\n`;
 }
 
 /** @public All ports of a load balancer at once; those without a healthy target drop what comes. */

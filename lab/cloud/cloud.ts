@@ -243,7 +243,7 @@ export class CloudError extends Error {
   }
 }
 
-/** @public What services get to run in: programs in namespaces of the lab, which end with it. */
+/** What services get to run in: programs in namespaces of the lab, which end with it. */
 export interface ServiceHost {
   /** The command that runs the lab's program again. */
   readonly self: readonly string[];
@@ -254,7 +254,7 @@ export interface ServiceHost {
   start(namespace: string, options: Omit<StartOptions, "namespace">): LabProcess;
 }
 
-/** @public What `startServices(cloud, host)` of lab/services/ gives back. */
+/** What `startServices(cloud, host)` of lab/services/ gives back. */
 export interface LabServices {
   /** A PEM file with the certificate of the lab's own authority. */
   readonly caFile: string;

@@ -13,8 +13,12 @@ import { CA_FILE, diskScript, START_MARK, volumeLink } from "./disk.ts";
 import { parseUnit, type Unit, unitScript } from "./unit.ts";
 
 export interface MachineOptions {
-  /** In logs, and its host name. */
+  /** In logs. */
   readonly name: string;
+  /** @default its name */
+  readonly hostname?: string;
+  /** What runs in the place of an archive's own programs that are for another processor. @default nothing does */
+  readonly host?: { readonly node: string; readonly koffi: string };
   /** What `ip netns` calls its network namespace. */
   readonly netns: string;
   /** Of its own; it need not exist. */
@@ -29,6 +33,8 @@ export interface MachineOptions {
 
 /** User data waits five minutes for its volume and for its bundle. */
 const BOOT_TIMEOUT_MS = 330_000;
+/** Where the user data leaves the agent: constructs/agent-delivery.ts. */
+const AGENT = "/opt/sallyport/current";
 const MOUNT_TIMEOUT_MS = 10_000;
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -48,7 +54,7 @@ export class Machine {
     const { name, netns, folder, caFile, processes } = options;
     mkdirSync(folder, { recursive: true });
     const script = join(folder, "disk.sh");
-    writeFileSync(script, diskScript({ folder, hostname: name, caFile }));
+    writeFileSync(script, diskScript({ folder, hostname: options.hostname ?? name, caFile }));
     const holder = processes.start({
       name: `${name}-machine`,
       namespace: netns,
@@ -85,7 +91,13 @@ export class Machine {
         `the user data of ${name} failed (${code}); its last words:\n  ${last}`,
       );
     }
+    await this.#fitProcessor();
     for (const unit of new Set(units)) this.#startUnit(unit);
+  }
+
+  /** The process whose namespaces are the machine's. */
+  get pid(): number | undefined {
+    return this.#holder.pid;
   }
 
   /** Runs a program on it as root. */
@@ -131,6 +143,14 @@ export class Machine {
   /** Units are not started again. What runs is ended by whoever ends the network namespace. */
   stop(): void {
     this.#stopped = true;
+  }
+
+  async #fitProcessor(): Promise<void> {
+    const { host } = this.#options;
+    if (host === undefined) return;
+    const other = `[ -e ${AGENT}/node ] && ! ${AGENT}/node --version > /dev/null 2>&1 || exit 0`;
+    const replace = `ln -sf '${host.node}' ${AGENT}/node; cp '${host.koffi}' ${AGENT}/koffi.node`;
+    await this.#do(["sh", "-c", `${other}; ${replace}`]);
   }
 
   #startUnit(name: string): void {

@@ -51,6 +51,8 @@ export interface Services extends LabServices {
   readonly environment: Readonly<Record<string, string>>;
   /** Credentials of a user who may do everything, as a person at a terminal has them. */
   readonly user: Pick<Session, "accessKeyId" | "secretAccessKey">;
+  /** A server certificate of the lab's authority, as PEM. */
+  certificateFor(host: string): { readonly key: string; readonly cert: string };
   /** The next calls of an action are refused as too many. */
   throttle(throttle: Throttle): void;
 }
@@ -83,6 +85,7 @@ export async function startServices(
   }
   return core.services({
     caFile,
+    certificateFor: (name) => authority.certificateFor(name),
     environment: { NODE_EXTRA_CA_CERTS: caFile, CURL_CA_BUNDLE: caFile, SSL_CERT_FILE: caFile },
     close: () => sockets.close(),
   });
@@ -112,7 +115,13 @@ export async function startLoopbackServices(options: LoopbackOptions): Promise<S
     AWS_ENDPOINT_URL: await url(endpoints),
     AWS_REGION: self()?.region ?? "",
   };
-  return core.services({ caFile: "", environment, close: () => sockets.close() });
+  const authority = new Authority(core.now());
+  return core.services({
+    caFile: "",
+    certificateFor: (name) => authority.certificateFor(name),
+    environment,
+    close: () => sockets.close(),
+  });
 }
 
 /** What answers, apart from the sockets that it answers on. */
@@ -136,7 +145,7 @@ class Core {
     this.endpoints = new Endpoints({ ...shared, onCall });
   }
 
-  services(rest: Pick<Services, "caFile" | "environment" | "close">): Services {
+  services(rest: Pick<Services, "caFile" | "environment" | "certificateFor" | "close">): Services {
     const { accessKeyId, secretAccessKey } = this.#credentials.user;
     return {
       ...rest,

@@ -77,7 +77,7 @@ test("a system program that fails is quoted", async () => {
 
 test("records are read back; a damaged one is ignored", () => {
   const owner = identify(process.pid) ?? { pid: 0, startTime: "" };
-  const record = { id: "abc", owner, namespaces: ["sp-abc-x"], folder: "/nowhere" };
+  const record = { id: "abc", name: "abc", owner, namespaces: ["sp-abc-x"], folder: "/nowhere" };
   writeRecord(recordFile(folder, "abc"), record);
   writeRecord(recordFile(folder, "other"), { ...record, id: "other" });
   expect(readRecord(recordFile(folder, "abc"))).toEqual(record);
