@@ -7,13 +7,22 @@ import { parseArgs } from "node:util";
 import { Ip, IpPort } from "../agent/src/base/address.ts";
 import { ParseError, SallyportError, UsageError } from "../agent/src/base/errors.ts";
 import { watch } from "./cleanup.ts";
+import { down, exec, status } from "./commands/others.ts";
+import { test } from "./commands/test.ts";
+import { serve, up, type UpOptions } from "./commands/up.ts";
+import type { Session } from "./session.ts";
 import { parseDelayLine, runDelayLines } from "./delay-line.ts";
 import { demo, type DemoOptions } from "./demo.ts";
 import { fetchHttp, serveHttp } from "./http.ts";
 import { icmpEcho } from "./icmp.ts";
 import { askByUdp, serveWeb } from "./web.ts";
 
-const USAGE = `usage: lab demo [--stack FILE] [--agent FOLDER] [--closed-port] [--loopback] [--keep]
+const USAGE = `usage: lab up [--stack STACK] [--scenario FILE] [--name NAME]
+       lab status
+       lab exec NODE [--name NAME] -- COMMAND…
+       lab down [--name NAME | --all]
+       lab test [FILE…]
+       lab demo [--stack FILE] [--agent FOLDER] [--closed-port] [--loopback] [--keep]
        lab icmp ADDRESS [--count N]
        lab http-get URL
        lab http-server PORT`;
@@ -27,6 +36,19 @@ async function main([command = "", ...args]: readonly string[]): Promise<number>
   switch (command) {
     case "demo":
       return demo({ ...demoOptions(args), root, self });
+    case "up":
+      return up(upOptions(args), say);
+    case "serve":
+      return serveUntilEnded(args);
+    case "status":
+      if (args.length > 0) throw new UsageError("lab-command", USAGE);
+      return status(say);
+    case "exec":
+      return execIn(args);
+    case "down":
+      return downNamed(args);
+    case "test":
+      return testScenarios(args);
     case "icmp":
       return icmp(args);
     case "http-get":
@@ -68,6 +90,67 @@ function demoOptions(args: readonly string[]): Omit<DemoOptions, "self" | "root"
   }
   const { agent, loopback, keep } = values;
   return { stack: values.stack, agent, closedPort: values["closed-port"], loopback, keep };
+}
+
+function upOptions(args: readonly string[]): UpOptions {
+  const { values } = parsed({
+    args: [...args],
+    options: {
+      stack: { type: "string" },
+      scenario: { type: "string" },
+      name: { type: "string" },
+      agent: { type: "string", default: join(root, "dist/agent") },
+    },
+  });
+  const { stack, scenario, name, agent } = values;
+  return { root, self, stack, scenario, name, agent };
+}
+
+async function serveUntilEnded(args: readonly string[]): Promise<number> {
+  let ended = false;
+  let opened: Promise<Session> | undefined;
+  const end = (): void => {
+    if (ended) return;
+    ended = true;
+    void (opened ?? Promise.resolve(undefined))
+      .then((session) => session?.close())
+      .catch(() => {})
+      .finally(() => process.exit(0));
+  };
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, end);
+  opened = serve(upOptions(args), say);
+  await opened;
+  return forever();
+}
+
+async function execIn(args: readonly string[]): Promise<number> {
+  const at = args.indexOf("--");
+  const [own, command] = at < 0 ? [args, []] : [args.slice(0, at), args.slice(at + 1)];
+  const { values, positionals } = parsed({
+    args: [...own],
+    allowPositionals: true,
+    options: { name: { type: "string" } },
+  });
+  const node = only(positionals);
+  if (command.length === 0) throw new UsageError("lab-command", `name the command after --\n${USAGE}`);
+  return exec(node, command, values.name);
+}
+
+async function downNamed(args: readonly string[]): Promise<number> {
+  const { values } = parsed({
+    args: [...args],
+    options: { name: { type: "string" }, all: { type: "boolean", default: false } },
+  });
+  return down({ name: values.name, all: values.all }, say);
+}
+
+async function testScenarios(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parsed({
+    args: [...args],
+    allowPositionals: true,
+    options: { agent: { type: "string", default: join(root, "dist/agent") } },
+  });
+  return test(positionals, { root, self, agent: values.agent, say });
 }
 
 async function icmp(args: readonly string[]): Promise<number> {

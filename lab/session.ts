@@ -34,6 +34,8 @@ export interface SessionOptions {
   /** Names that DNS knows → hosts of the world. */
   readonly names?: Readonly<Record<string, string>>;
   readonly say: (line: string) => void;
+  /** Machines have come or gone. */
+  readonly onChange?: (session: Session) => void;
   readonly onLeftovers?: (ids: readonly string[]) => void;
 }
 
@@ -42,6 +44,7 @@ export const JOIN_TOKEN = "join-token";
 
 const BOOT_TIMEOUT_MS = 60_000;
 const COMMAND_TIMEOUT_MS = 60_000;
+const PROBE_TIMEOUT_MS = 15_000;
 const POLL_MS = 100;
 const WEB_PORT = 80;
 
@@ -57,6 +60,7 @@ export class Session {
   readonly services: Services;
   readonly #options: SessionOptions;
   readonly #bundle: string;
+  readonly #names = new Map<string, string>();
   #joining: Joining | undefined;
 
   private constructor(lab: Lab, services: Services, options: SessionOptions) {
@@ -139,6 +143,43 @@ export class Session {
     return { code: code ?? 1, lines };
   }
 
+  /** Runs one of the lab's own programs on a client. */
+  probe(host: string, command: readonly string[]): Promise<CommandResult> {
+    return this.exec(host, [...this.#options.self, ...command], undefined, PROBE_TIMEOUT_MS);
+  }
+
+  /** A host's wire to the internet, or its router's. */
+  async setUplink(host: string, state: "up" | "down"): Promise<CommandResult> {
+    const { links } = this.lab.topology;
+    const behind = links.find(({ ends }) => ends.some(({ namespace }) => namespace === `${host}-nat`));
+    const wanted = behind === undefined ? host : `${host}-nat`;
+    const link = links.find(
+      ({ ends }) =>
+        ends.some(({ namespace }) => namespace === "internet") &&
+        ends.some(({ namespace }) => namespace === wanted),
+    );
+    const end = link?.ends.find(({ namespace }) => namespace === "internet");
+    if (end === undefined) throw new OperationError("lab-host", `${host} has no wire to the internet`);
+    const rules =
+      state === "down"
+        ? `table inet cut-${end.device} { chain forward { type filter hook forward priority filter; iifname "${end.device}" drop; oifname "${end.device}" drop; }; }`
+        : `delete table inet cut-${end.device}`;
+    const { code, lines } = await this.lab.run(
+      "internet",
+      { name: "uplink", command: ["nft", rules] },
+      PROBE_TIMEOUT_MS,
+    );
+    return { code: code ?? 1, lines };
+  }
+
+  /** What a machine is called in the tailnet: its agent knows, and what it said last. */
+  async tailnetName(namespace: string): Promise<string> {
+    const { lines } = await this.command(namespace, ["status", "--json"]);
+    const said = /"HostName":\s*"([^"]+)"/.exec(lines.join("\n"))?.[1];
+    if (said !== undefined) this.#names.set(namespace, said);
+    return said ?? this.#names.get(namespace) ?? namespace;
+  }
+
   async close(): Promise<void> {
     this.cloud.stop();
     await this.services.close();
@@ -169,6 +210,7 @@ export class Session {
       removeNamespace: async (name) => {
         this.machines.forget(name);
         await removeNamespace(this.lab.namespace(name));
+        this.#options.onChange?.(this);
       },
       wire: async ({ link, changes }) => {
         if (link !== undefined) await addLink(link, build);
@@ -177,7 +219,10 @@ export class Session {
       unwire: (change) => changeNamespace(change, build),
       attachVolume: (id, instance) => this.machines.attachVolume(id, sizes.get(id) ?? 1, instance),
       detachVolume: (id, instance) => this.machines.detachVolume(id, instance),
-      boot: (instance) => this.machines.boot(instance),
+      boot: async (instance) => {
+        await this.machines.boot(instance);
+        this.#options.onChange?.(this);
+      },
       say: (line) => this.#options.say(line),
     };
   }

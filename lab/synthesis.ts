@@ -56,9 +56,17 @@ export interface AppOptions {
 }
 
 /** All stacks of an app. @throws OperationError with what the app said */
-export async function synthesizeApp({ root, app, config, archive }: AppOptions): Promise<readonly StackSource[]> {
+export async function synthesizeApp({
+  root,
+  app,
+  config,
+  archive,
+}: AppOptions): Promise<readonly StackSource[]> {
   // One folder per configuration: two labs at once don't take each other's stack.
-  const configured = createHash("sha256").update(JSON.stringify([app, config, archive])).digest("hex").slice(0, 12);
+  const configured = createHash("sha256")
+    .update(JSON.stringify([app, config, archive]))
+    .digest("hex")
+    .slice(0, 12);
   const out = join(root, "dist/stacks", configured);
   mkdirSync(dirname(out), { recursive: true });
   const env = {

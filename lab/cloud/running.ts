@@ -80,6 +80,18 @@ export class RunningCloud implements LabCloud, Surroundings {
     return this.instances.find((one) => one.namespace === namespace && one.state !== "terminated");
   }
 
+  /** The machine that people call `name` in a scenario: for a group the newest one that serves. */
+  currentOf(name: string): InstanceState | undefined {
+    const direct = this.instanceIn(name);
+    const groupId = [...this.names].find(([, one]) => one === name)?.[0];
+    const group = this.read.model.groups.find(({ id }) => id === groupId);
+    if (group === undefined) return direct;
+    const alive = this.instances.filter(
+      ({ lifecycle, state }) => lifecycle?.groupName === group.name && state !== "terminated",
+    );
+    return alive.find(({ lifecycle }) => lifecycle?.state === "InService") ?? alive.at(-1) ?? direct;
+  }
+
   planOf(vpcId: string): VpcPlan {
     const plan = this.plans.find(({ vpc }) => vpc.id === vpcId);
     if (plan === undefined) throw new Error(`no plan for ${vpcId}`);
