@@ -21,6 +21,7 @@ export async function removeLab(file: string, record: LabRecord): Promise<void> 
   await removeNamespaces(namespacesOf(record));
   // A process that was being started meanwhile may have slipped through.
   await killAll(record);
+  removeNetnsFiles(record);
   rmSync(record.folder, { recursive: true, force: true });
   deleteRecord(file);
 }
@@ -107,6 +108,14 @@ async function killUntilNone(list: () => readonly number[]): Promise<void> {
   }
 }
 
+function removeNetnsFiles({ id }: LabRecord): void {
+  if (!existsSync(NETNS_FILES)) return;
+  for (const name of readdirSync(NETNS_FILES)) {
+    if (name.startsWith(namespacePrefix(id)))
+      rmSync(`${NETNS_FILES}/${name}`, { recursive: true, force: true });
+  }
+}
+
 /** By its prefix: instances come and go after the record was written. */
 function namespacesOf({ id }: LabRecord): readonly string[] {
   try {
@@ -124,6 +133,8 @@ async function removeNamespaces(names: readonly string[]): Promise<void> {
 }
 
 const NETNS_FOLDER = "/run/netns";
+/** What `ip netns exec` shows in the place of /etc: ip-netns(8). */
+export const NETNS_FILES = "/etc/netns";
 
 function namespaceInode(name: string): number[] {
   try {

@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OperationError } from "../agent/src/base/errors.ts";
 import { BUNDLE, checkBundle } from "./bundle.ts";
-import { removeNamespace } from "./cleanup.ts";
+import { NETNS_FILES, removeNamespace } from "./cleanup.ts";
 import type { Hands } from "./cloud/hands.ts";
 import type { RunningCloud } from "./cloud/running.ts";
 import { Lab } from "./lab.ts";
@@ -14,7 +14,7 @@ import { Machines } from "./machine/machines.ts";
 import { addLink, addNamespace, changeNamespace, type BuildOptions } from "./namespaces.ts";
 import type { LabProcess } from "./processes.ts";
 import { startServices, type Services } from "./services/services.ts";
-import { type CommandResult, START_TIMEOUT_MS, untilRunning } from "./stage.ts";
+import { type CommandResult, readStatus, START_TIMEOUT_MS, untilRunning } from "./stage.ts";
 import { sleep } from "./system.ts";
 import { type ClientPart, planTopology, type ServerPart } from "./topology.ts";
 import type { World } from "./world.ts";
@@ -174,8 +174,7 @@ export class Session {
 
   /** What a machine is called in the tailnet: its agent knows, and what it said last. */
   async tailnetName(namespace: string): Promise<string> {
-    const { lines } = await this.command(namespace, ["status", "--json"]);
-    const said = /"HostName":\s*"([^"]+)"/.exec(lines.join("\n"))?.[1];
+    const said = (await readStatus(this, namespace)).Self?.HostName;
     if (said !== undefined) this.#names.set(namespace, said);
     return said ?? this.#names.get(namespace) ?? namespace;
   }
@@ -195,6 +194,7 @@ export class Session {
     if (cast.control !== undefined) await this.#startControl(cast.control, await this.#derpMap(relayMap));
     else this.#joining = await this.#joinTheStack();
     this.#storeByHand();
+    this.#resolveNames();
     await Promise.all(this.clients.map((client) => this.#startClient(client)));
   }
 
@@ -333,6 +333,16 @@ export class Session {
           region.secrets.set(name, { arn: name, name: (name.split(":")[6] ?? "").slice(0, -7), value });
         }
       }
+    }
+  }
+
+  /** `ip netns exec` shows the file to what it starts. */
+  #resolveNames(): void {
+    const { ip } = this.cloud.endpointHost;
+    for (const { namespace } of this.clients) {
+      const folder = join(NETNS_FILES, this.lab.namespace(namespace));
+      mkdirSync(folder, { recursive: true });
+      writeFileSync(join(folder, "resolv.conf"), `nameserver ${ip}\n`);
     }
   }
 

@@ -21,6 +21,7 @@ export interface CommandResult {
 /** The part of `sallyport status --json` that the story reads. */
 export interface StatusJson {
   readonly BackendState?: string;
+  readonly Self?: PeerJson;
   readonly Peer?: Readonly<Record<string, PeerJson>>;
 }
 

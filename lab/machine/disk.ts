@@ -39,7 +39,9 @@ export function diskScript({ folder, hostname, caFile }: DiskOptions): string {
       `mount --bind ${folder}/${name} /${name}`,
     ]),
     "chmod 1777 /var/tmp",
-    "mkdir -p /dev/disk/by-id",
+    "mkdir -p /dev/disk/by-id /dev/net",
+    // As udev leaves it: for everybody who has the capability.
+    "rm -f /dev/net/tun; mknod -m 0666 /dev/net/tun c 10 200",
     // Where there is one it may be a link into /run.
     `rm -f /etc/resolv.conf; echo 'nameserver ${RESOLVER_IP}' > /etc/resolv.conf`,
     `echo ${hostname} > /etc/hostname; hostname ${hostname}`,
