@@ -44,6 +44,8 @@ export const JOIN_TOKEN = "join-token";
 
 const BOOT_TIMEOUT_MS = 60_000;
 const COMMAND_TIMEOUT_MS = 60_000;
+/** A machine whose ingress is on an interface of its own answers only once its agent has programmed it. */
+const JOIN_TIMEOUT_MS = 90_000;
 const PROBE_TIMEOUT_MS = 15_000;
 const POLL_MS = 100;
 const WEB_PORT = 80;
@@ -357,7 +359,7 @@ export class Session {
       ...(port === undefined && forwarded === undefined ? [] : ["--port", String(port ?? forwarded)]),
     ]);
     await daemon.readyFile(this.#socket(namespace), START_TIMEOUT_MS);
-    await untilRunning(this, namespace, () => daemon.lines.slice(-5).join("\n  "));
+    await untilRunning(this, namespace, () => daemon.lines.slice(-5).join("\n  "), JOIN_TIMEOUT_MS);
   }
 
   /** With a configuration file of its own: what lies in /etc/sallyport is not the lab's. */

@@ -48,8 +48,9 @@ export async function untilRunning(
   stage: Pick<Stage, "command">,
   host: string,
   lastWords: () => string,
+  timeoutMs = START_TIMEOUT_MS,
 ): Promise<void> {
-  const deadline = performance.now() + START_TIMEOUT_MS;
+  const deadline = performance.now() + timeoutMs;
   while ((await readStatus(stage, host)).BackendState !== "Running") {
     if (performance.now() < deadline) continue;
     throw new OperationError(

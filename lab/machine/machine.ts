@@ -107,9 +107,11 @@ export class Machine {
     env: Readonly<Record<string, string>> = {},
     onLine?: (line: string) => void,
   ): LabProcess {
-    const { netns, processes } = this.#options;
+    const { netns, processes, caFile } = this.#options;
+    // Node.js has a list of its own of whom to trust; on AWS the one that it has is enough.
+    const trust: Readonly<Record<string, string>> = caFile === undefined ? {} : { NODE_EXTRA_CA_CERTS: CA_FILE };
     const enter = ["nsenter", `--target=${this.#holder.pid}`, "--mount", "--uts"];
-    const settings = Object.entries({ PATH, HOME: "/root", ...env }).map(([key, value]) => `${key}=${value}`);
+    const settings = Object.entries({ PATH, HOME: "/root", ...trust, ...env }).map(([key, value]) => `${key}=${value}`);
     return processes.start({
       name,
       namespace: undefined,
@@ -160,11 +162,8 @@ export class Machine {
   }
 
   async #keepRunning(name: string, unit: Unit): Promise<void> {
-    const { caFile } = this.#options;
-    // Node.js has a list of its own of whom to trust.
-    const env = caFile === undefined ? {} : { NODE_EXTRA_CA_CERTS: CA_FILE };
     do {
-      const running = this.start(`${this.#options.name}-${name}`, ["sh", "-c", unitScript(unit)], env);
+      const running = this.start(`${this.#options.name}-${name}`, ["sh", "-c", unitScript(unit)]);
       const { code, signal } = await running.exited;
       if (this.#stopped || unit.restartAfterMs === undefined) return;
       this.#options.say?.(`${name} ended (${signal ?? code}) and is started again`);

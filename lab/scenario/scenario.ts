@@ -90,7 +90,6 @@ const fields = z.strictObject({
 });
 
 export type Step = z.infer<typeof step>;
-export type Existing = z.infer<typeof existing>;
 
 export interface Scenario extends z.infer<typeof fields> {
   /** Of the file, without its ending. */

@@ -37,12 +37,12 @@ test("the agent's port and name come from the stack", () => {
   expect(settings(exitNodeCloud({ port: 50000, hostname: "tor" }))).toEqual({
     hostname: "tor",
     port: 50000,
-    config: { port: 50000, loginServer, hostname: "tor", advertiseExitNode: true },
+    config: expect.objectContaining({ port: 50000, loginServer, hostname: "tor", advertiseExitNode: true }),
   });
   expect(settings(exitNodeCloud())).toEqual({
     hostname: "exit-node",
     port: 41641,
-    config: { port: 41641, loginServer, advertiseExitNode: true },
+    config: expect.objectContaining({ port: 41641, loginServer, advertiseExitNode: true }),
   });
 });
 
