@@ -109,9 +109,12 @@ export class Machine {
   ): LabProcess {
     const { netns, processes, caFile } = this.#options;
     // Node.js has a list of its own of whom to trust; on AWS the one that it has is enough.
-    const trust: Readonly<Record<string, string>> = caFile === undefined ? {} : { NODE_EXTRA_CA_CERTS: CA_FILE };
+    const trust: Readonly<Record<string, string>> =
+      caFile === undefined ? {} : { NODE_EXTRA_CA_CERTS: CA_FILE };
     const enter = ["nsenter", `--target=${this.#holder.pid}`, "--mount", "--uts"];
-    const settings = Object.entries({ PATH, HOME: "/root", ...trust, ...env }).map(([key, value]) => `${key}=${value}`);
+    const settings = Object.entries({ PATH, HOME: "/root", ...trust, ...env }).map(
+      ([key, value]) => `${key}=${value}`,
+    );
     return processes.start({
       name,
       namespace: undefined,
