@@ -47,7 +47,8 @@ export function writeRecord(file: string, record: LabRecord): void {
 /** Undefined when the file is gone or half-written: then there is nothing that can be trusted. */
 export function readRecord(file: string): LabRecord | undefined {
   try {
-    return JSON.parse(readFileSync(file, "utf8")) as LabRecord;
+    const record = JSON.parse(readFileSync(file, "utf8")) as LabRecord;
+    return { ...record, name: record.name ?? record.id };
   } catch {
     return undefined;
   }

@@ -31,6 +31,8 @@ export interface UpOptions {
 }
 
 const READY = "ready";
+/** The exit code of `lab serve` when what it was given can't be used. */
+const MISUSED = 2;
 
 /** Starts `lab serve` and returns when it is ready. @throws SallyportError */
 export async function up(options: UpOptions, say: (line: string) => void): Promise<number> {
@@ -61,6 +63,7 @@ export async function up(options: UpOptions, say: (line: string) => void): Promi
   });
   if (!ready) {
     const said = complaint.map((line) => line.replace(/^lab: /, "")).join("\n");
+    if (child.exitCode === MISUSED) throw new UsageError("lab-up", said);
     throw new OperationError("lab-up", said === "" ? "the lab ended before it was ready" : said);
   }
   child.unref();

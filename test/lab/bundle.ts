@@ -32,6 +32,10 @@ function build(folder: string): string {
     platform: "node",
     target: "node20",
     outfile,
+    // As bin/build.mjs has it, for CommonJS packages.
+    banner: {
+      js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+    },
     logLevel: "error",
   });
   const platform = `${process.platform}-${process.arch}`;

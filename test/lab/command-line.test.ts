@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bundleLab, type LabBundle } from "./bundle.ts";
+import { bundleLab, canBuildLabs, type LabBundle } from "./bundle.ts";
 
 let bundle: LabBundle;
 beforeAll(() => {
@@ -12,13 +12,22 @@ beforeAll(() => {
 afterAll(() => bundle.remove());
 
 test.each<[string[], RegExp]>([
-  [[], /there is no command “”\nusage: lab demo/],
+  [[], /there is no command “”\nusage: lab up/],
   [["dance"], /there is no command “dance”/],
   [["demo", "--fast"], /Unknown option '--fast'/],
   [["demo", "--stack", "missing.json"], /missing\.json can not be read: name the cdk\.tf\.json/],
   [["demo", "--stack", "half.json"], /half\.json is not JSON: run `npx cdktf synth` again/],
   [["demo", "--stack", "empty.json"], /the stack has no instance/],
   [["demo", "--stack", "empty.json", "--closed-port"], /leave out --stack/],
+  [
+    ["up", "--stack", "missing.json"],
+    canBuildLabs ? /missing\.json can not be read/ : /no lab can be built here/,
+  ],
+  [["up", "--name", "a b"], canBuildLabs ? /--name a b: give letters/ : /no lab can be built here/],
+  [["exec", "laptop"], /name the command after --/],
+  [["exec", "laptop", "--name", "nobody", "--", "true"], /no lab called nobody is up/],
+  [["down", "--name", "nobody"], /no lab called nobody is up/],
+  [["test", "missing.yaml"], canBuildLabs ? /missing\.yaml is not there/ : /no lab can be built here/],
   [["icmp", "nowhere"], /not an IP address: nowhere/],
   [["icmp"], /usage/],
   [["delay-line", "a:b"], /not DEVICE:DEVICE:MILLISECONDS: a:b/],
