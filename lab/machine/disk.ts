@@ -4,6 +4,7 @@
  * the last process in it.
  */
 import { RESOLVER_IP } from "../services/services.ts";
+import { SYSTEMCTL } from "./systemd.ts";
 
 export interface DiskOptions {
   /** What the layers lie in; on a disk, since the agent is unpacked into it. */
@@ -54,24 +55,6 @@ export function diskScript({ folder, hostname, caFile }: DiskOptions): string {
     "exec sleep infinity",
   ].join("\n");
 }
-
-/** Nothing of systemd runs here: the lab starts units itself. What it is to start, it reads in the boot's output. */
-export const START_MARK = "lab: start unit ";
-
-const SYSTEMCTL = `#!/bin/sh
-verb=$1; shift
-case $verb in
-  daemon-reload) ;;
-  cat) exec cat "/etc/systemd/system/$1" ;;
-  enable)
-    for unit in "$@"; do
-      case $unit in -*) continue ;; esac
-      [ -f "/etc/systemd/system/$unit" ] || { echo "Failed to enable unit: $unit does not exist." >&2; exit 1; }
-      echo "${START_MARK}$unit"
-    done ;;
-  *) echo "systemctl $verb is not in the lab" >&2; exit 1 ;;
-esac
-`;
 
 /** Where the name of a volume leads to on an instance, as on Nitro. */
 export function volumeLink(volumeId: string): string {

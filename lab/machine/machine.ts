@@ -1,16 +1,16 @@
 /**
- * An instance that boots: the real user data runs, unchanged, on files of its own; then the units that it enabled run as their
- * users with their capabilities. Volumes are images with a real file system, under the names that Nitro gives them.
+ * An instance that boots: the real user data runs, unchanged, on files of its own; the units that it enables run as their users
+ * with their capabilities. Volumes are images with a real file system, under the names that Nitro gives them.
  *
  * Whoever ends it kills what runs in its network namespace: mounts, loop devices and layers go with the last process. The
  * folder stays, to be read after a failure, until the lab removes it.
  */
-import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OperationError } from "../../agent/src/base/errors.ts";
 import type { LabProcess, StartOptions } from "../processes.ts";
-import { CA_FILE, diskScript, START_MARK, volumeLink } from "./disk.ts";
-import { parseUnit, type Unit, unitScript } from "./unit.ts";
+import { CA_FILE, diskScript, volumeLink } from "./disk.ts";
+import { Systemd } from "./systemd.ts";
 
 export interface MachineOptions {
   /** In logs. */
@@ -41,12 +41,19 @@ const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 export class Machine {
   readonly #options: MachineOptions;
   readonly #holder: LabProcess;
+  readonly #systemd: Systemd;
   #stopped = false;
   #commands = 0;
 
   private constructor(options: MachineOptions, holder: LabProcess) {
     this.#options = options;
     this.#holder = holder;
+    this.#systemd = new Systemd({
+      start: (name, command, onLine) => this.start(`${options.name}-${name}`, command, {}, onLine),
+      file: (path) => this.file(path),
+      prepare: () => this.#fitProcessor(),
+      say: (line) => options.say?.(line),
+    });
   }
 
   /** Turns it on, with nothing running. @throws OperationError where the system allows no such mounts */
@@ -61,11 +68,13 @@ export class Machine {
       command: ["unshare", "--mount", "--uts", "--propagation", "private", "sh", script],
     });
     await holder.readyLine(/^ready$/, MOUNT_TIMEOUT_MS);
-    return new Machine(options, holder);
+    const machine = new Machine(options, holder);
+    await machine.#systemd.listen();
+    return machine;
   }
 
   /**
-   * Runs the user data as cloud-init does, and then what it enabled.
+   * Runs the user data as cloud-init does, until its end.
    * @throws OperationError when it fails; its output is in the log
    */
   async boot(userData: string): Promise<void> {
@@ -75,11 +84,7 @@ export class Machine {
     const interpreter = /^#!\s*(\S+)/.exec(userData)?.[1];
     if (interpreter === undefined)
       throw new OperationError("lab-boot", `the user data of ${name} is no script`);
-    const units: string[] = [];
-    const boot = this.start(`${name}-boot`, [interpreter, file], {}, (line) => {
-      if (line.startsWith(START_MARK)) units.push(line.slice(START_MARK.length));
-      this.#options.say?.(line);
-    });
+    const boot = this.start(`${name}-boot`, [interpreter, file], {}, this.#options.say);
     const late = setTimeout(() => void boot.stop(), BOOT_TIMEOUT_MS);
     const { code } = await boot.exited;
     clearTimeout(late);
@@ -91,8 +96,6 @@ export class Machine {
         `the user data of ${name} failed (${code}); its last words:\n  ${last}`,
       );
     }
-    await this.#fitProcessor();
-    for (const unit of new Set(units)) this.#startUnit(unit);
   }
 
   /** The process whose namespaces are the machine's. */
@@ -107,12 +110,9 @@ export class Machine {
     env: Readonly<Record<string, string>> = {},
     onLine?: (line: string) => void,
   ): LabProcess {
-    const { netns, processes, caFile } = this.#options;
-    // Node.js has a list of its own of whom to trust; on AWS the one that it has is enough.
-    const trust: Readonly<Record<string, string>> =
-      caFile === undefined ? {} : { NODE_EXTRA_CA_CERTS: CA_FILE };
+    const { netns, processes } = this.#options;
     const enter = ["nsenter", `--target=${this.#holder.pid}`, "--mount", "--uts"];
-    const settings = Object.entries({ PATH, HOME: "/root", ...trust, ...env }).map(
+    const settings = Object.entries({ PATH, HOME: "/root", ...this.#trust, ...env }).map(
       ([key, value]) => `${key}=${value}`,
     );
     return processes.start({
@@ -148,6 +148,12 @@ export class Machine {
   /** Units are not started again. What runs is ended by whoever ends the network namespace. */
   stop(): void {
     this.#stopped = true;
+    this.#systemd.end();
+  }
+
+  /** Node.js has a list of its own of whom to trust. */
+  get #trust(): Readonly<Record<string, string>> {
+    return this.#options.caFile === undefined ? {} : { NODE_EXTRA_CA_CERTS: CA_FILE };
   }
 
   async #fitProcessor(): Promise<void> {
@@ -156,22 +162,6 @@ export class Machine {
     const other = `[ -e ${AGENT}/node ] && ! ${AGENT}/node --version > /dev/null 2>&1 || exit 0`;
     const replace = `ln -sf '${host.node}' ${AGENT}/node; cp '${host.koffi}' ${AGENT}/koffi.node`;
     await this.#do(["sh", "-c", `${other}; ${replace}`]);
-  }
-
-  #startUnit(name: string): void {
-    const text = readFileSync(this.file(`etc/systemd/system/${name}`), "utf8");
-    const unit = parseUnit(name, text);
-    void this.#keepRunning(name.replace(/\.service$/, ""), unit);
-  }
-
-  async #keepRunning(name: string, unit: Unit): Promise<void> {
-    do {
-      const running = this.start(`${this.#options.name}-${name}`, ["sh", "-c", unitScript(unit)]);
-      const { code, signal } = await running.exited;
-      if (this.#stopped || unit.restartAfterMs === undefined) return;
-      this.#options.say?.(`${name} ended (${signal ?? code}) and is started again`);
-      await new Promise((resolve) => setTimeout(resolve, unit.restartAfterMs).unref());
-    } while (!this.#stopped);
   }
 
   async #do(command: readonly string[]): Promise<void> {

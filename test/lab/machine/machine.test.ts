@@ -101,3 +101,50 @@ testAsRoot("user data that fails is an error with its last words", async () => {
     "Failed to enable unit: nothing.service does not exist.",
   );
 });
+
+describe("systemctl on it", () => {
+  const unit = (name: string, lines: string) =>
+    `printf '[Service]\\n${lines}\\n' > /etc/systemd/system/${name}.service`;
+
+  testAsRoot("starts, stops and starts again, and returns when it is done", async () => {
+    const machine = await start("one");
+    const said = await ask(
+      machine,
+      [
+        unit("sleeper", "ExecStart=/bin/sleep 86399"),
+        "systemctl daemon-reload",
+        "systemctl is-active sleeper.service; echo $?",
+        "systemctl enable --now sleeper.service; systemctl is-active sleeper.service",
+        "sleep 0.1; pgrep -fx '/bin/sleep 86399' > /tmp/sallyport-machine-$$; [ -s /tmp/sallyport-machine-$$ ] && echo runs",
+        "rm /tmp/sallyport-machine-$$",
+        "systemctl stop sleeper.service; pgrep -fx '/bin/sleep 86399' || echo stopped",
+        "systemctl is-active sleeper.service",
+        "systemctl start sleeper.service && systemctl is-active sleeper.service",
+      ].join("\n"),
+    );
+    expect(said.split("\n")).toEqual(["inactive", "3", "active", "runs", "stopped", "inactive", "active"]);
+  });
+
+  testAsRoot("starts what ended again, where the unit says so; and waits for what runs once", async () => {
+    const machine = await start("one");
+    const said = await ask(
+      machine,
+      [
+        "mkdir /opt/units; printf '#!/bin/sh\\necho $1 >> /opt/units/$1; exit $2\\n' > /opt/units/run; chmod 755 /opt/units/run",
+        unit("again", "ExecStart=/opt/units/run again 1\\nRestart=on-failure\\nRestartSec=0.01"),
+        unit("once", "ExecStart=/opt/units/run once 1\\nType=oneshot"),
+        "systemctl start again.service; while [ $(wc -l < /opt/units/again) -lt 3 ]; do sleep 0.01; done 2> /dev/null; echo again",
+        "systemctl start once.service; echo $?; cat /opt/units/once",
+        "systemctl start nothing.service; echo $?",
+        "systemctl mask once.service; echo $?",
+      ].join("\n"),
+    );
+    expect(said.split("\n")).toEqual([
+      "again",
+      "Job for once.service failed because the control process exited with error code.",
+      ...["1", "once"],
+      ...["Failed to enable unit: nothing.service does not exist.", "1"],
+      ...["systemctl mask is not in the lab", "1"],
+    ]);
+  });
+});

@@ -8,7 +8,9 @@ test("the agent's own unit is read as systemd would", () => {
     command: ["/opt/sallyport/current/node", "/opt/sallyport/current/sallyport.mjs", "daemon"],
     ...{ user: "sallyport", group: "sallyport", stateDirectory: "sallyport", runtimeDirectory: "sallyport" },
     capabilities: ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"],
-    ...{ environmentFile: "/etc/default/sallyport", openFiles: 65536, restartAfterMs: 2000 },
+    boundingSet: ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"],
+    ...{ environmentFile: "/etc/default/sallyport", openFiles: 65536, noNewPrivileges: true },
+    ...{ isOneShot: false, restart: "always", restartAfterMs: 2000 },
   });
 });
 
@@ -28,14 +30,27 @@ test.each<[string, string, RegExp]>([
     "[Service]\nExecStart=/bin/true\nAmbientCapabilities=CAP_NET_ADMIN\nCapabilityBoundingSet=CAP_NET_RAW\n",
     /^x\.service gives CAP_NET_ADMIN and its bounding set lacks it$/,
   ],
+  [
+    "that does more than the lab",
+    "[Service]\nExecStart=/bin/true\nExecStartPre=/bin/false\n",
+    /^x\.service: the lab does not do ExecStartPre$/,
+  ],
+  [
+    "that is started again in a way that the lab does not know",
+    "[Service]\nExecStart=/bin/true\nRestart=on-abort\n",
+    /^x\.service: the lab does not do Restart=on-abort$/,
+  ],
 ])("a unit %s is refused", (_, text, message) => {
   expect(() => parseUnit("x.service", text)).toThrow(message);
 });
 
 test("what is not said is not done: root, no folders, no restart", () => {
   expect(parseUnit("x.service", "[Service]\nExecStart=/bin/true\n")).toEqual({
-    ...{ command: ["/bin/true"], user: "root", group: "root", capabilities: [] },
+    ...{ command: ["/bin/true"], user: "root", group: "root", capabilities: [], boundingSet: undefined },
     ...{ stateDirectory: undefined, runtimeDirectory: undefined, environmentFile: undefined },
-    ...{ openFiles: undefined, restartAfterMs: undefined },
+    ...{ openFiles: undefined, noNewPrivileges: false, isOneShot: false, restart: "no", restartAfterMs: 100 },
   });
+  expect(unitScript(parseUnit("x.service", "[Service]\nExecStart=/bin/true\n")).split("\n").at(-1)).toBe(
+    "exec setpriv -- /bin/true",
+  );
 });
