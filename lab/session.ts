@@ -62,7 +62,6 @@ export class Session {
   readonly services: Services;
   readonly #options: SessionOptions;
   readonly #bundle: string;
-  readonly #names = new Map<string, string>();
   #joining: Joining | undefined;
 
   private constructor(lab: Lab, services: Services, options: SessionOptions) {
@@ -174,11 +173,9 @@ export class Session {
     return { code: code ?? 1, lines };
   }
 
-  /** What a machine is called in the tailnet: its agent knows, and what it said last. */
-  async tailnetName(namespace: string): Promise<string> {
-    const said = (await readStatus(this, namespace)).Self?.HostName;
-    if (said !== undefined) this.#names.set(namespace, said);
-    return said ?? this.#names.get(namespace) ?? namespace;
+  /** What a machine is called in the tailnet, as its agent knows; undefined while that doesn't answer. */
+  async tailnetName(namespace: string): Promise<string | undefined> {
+    return (await readStatus(this, namespace)).Self?.HostName;
   }
 
   async close(): Promise<void> {

@@ -237,6 +237,10 @@ export class RunningRegion implements LabRegion, ScalingHost {
     if (instance.state === "terminated") return;
     setState(instance, "shutting-down");
     const { hands } = this;
+    // First the wires: with the namespace they would go at a time of the kernel's own choosing.
+    for (const one of instance.interfaces) {
+      await hands?.unwire(this.cloud.planOf(one.vpcId).detach(wired(one)));
+    }
     await hands?.removeNamespace(instance.namespace);
     for (const volume of this.volumes.values()) {
       if (volume.attachment?.instanceId !== instance.id) continue;
@@ -244,7 +248,6 @@ export class RunningRegion implements LabRegion, ScalingHost {
       volume.attachment = undefined;
     }
     for (const one of instance.interfaces) {
-      await hands?.unwire(this.cloud.planOf(one.vpcId).detach(wired(one)));
       const deleted = one.attachment?.deleteOnTermination === true;
       one.attachment = undefined;
       if (!deleted) continue;

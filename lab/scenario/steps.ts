@@ -35,6 +35,8 @@ export class Steps {
   /** Nodes as they were before the first of them failed, by their name in the lab. */
   readonly #before = new Map<string, Identity>();
   readonly #failedAt = new Map<string, number>();
+  /** In the tailnet, by the name in the lab. */
+  readonly #names = new Map<string, string>();
 
   constructor(session: Session, say: (line: string) => void) {
     this.#session = session;
@@ -137,7 +139,8 @@ export class Steps {
     if (before === undefined) return { ok: false, said: `nothing happened to ${to} yet` };
     const now = await this.#identity(from, before.key);
     const same = now !== undefined && now.key === before.key && now.ips === before.ips;
-    const { instance } = this.#instance(to);
+    const instance = this.#session.cloud.currentOf(to);
+    if (instance === undefined) return { ok: false, said: "no replacement was launched" };
     const ingress = publicIpOf(instance) ?? "none";
     const kept = same && ingress === before.ingress;
     return {
@@ -215,8 +218,9 @@ export class Steps {
   /** In the tailnet: what the agent on it says, or said before it failed. */
   async #nameOf(host: string): Promise<string> {
     const current = this.#session.cloud.currentOf(host);
-    if (current === undefined) return host;
-    return this.#session.tailnetName(current.namespace);
+    const said = current === undefined ? undefined : await this.#session.tailnetName(current.namespace);
+    if (said !== undefined) this.#names.set(host, said);
+    return said ?? this.#names.get(host) ?? host;
   }
 
   #instance(name: string) {
