@@ -214,7 +214,11 @@ class DaemonService implements LocalBackend {
 
   /** What the health tags say. */
   nodeState(): NodeState {
-    return nodeState(this.status(), this.#problems(), undefined);
+    const { Proven: proven, SeenEgress: seen } = this.#tunnel?.forwarding ?? {
+      Proven: false,
+      SeenEgress: "",
+    };
+    return nodeState(this.status(), this.#problems(), proven && seen !== "" ? seen : undefined);
   }
 
   metrics(): Omit<MetricsInput, "memory" | "cpuSeconds"> {
