@@ -8,7 +8,8 @@ import { type Run, runApp } from "./app.ts";
 
 const root = join(__dirname, "../..");
 const examples = join(root, "examples");
-const names = readdirSync(examples);
+/** Those that make stacks. */
+const names = readdirSync(examples).filter((name) => existsSync(join(examples, name, "cdktf.json")));
 
 const folder = mkdtempSync(join(tmpdir(), "sallyport-readme-"));
 afterAll(() => rmSync(folder, { recursive: true }));
