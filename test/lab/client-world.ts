@@ -64,7 +64,9 @@ export class ClientWorld {
   }
 
   async close(): Promise<void> {
-    rmSync(this.#netnsFolder, { recursive: true, force: true });
+    for (const name of ["laptop", ...Object.keys(EXITS)]) {
+      rmSync(this.#filesOf(name), { recursive: true, force: true });
+    }
     await this.#lab.close();
     this.#programs.remove();
   }
@@ -227,15 +229,14 @@ export class ClientWorld {
   }
 
   async #start(): Promise<void> {
-    mkdirSync(this.#netnsFolder, { recursive: true });
+    mkdirSync(this.#filesOf("laptop"), { recursive: true });
     writeFileSync(
-      join(this.#netnsFolder, "resolv.conf"),
+      join(this.#filesOf("laptop"), "resolv.conf"),
       `nameserver ${HOME}\noptions timeout:1 attempts:1\n`,
     );
-    const internal = (namespace: string) => join("/etc/netns", this.#lab.namespace(namespace));
     for (const name of Object.keys(EXITS)) {
-      mkdirSync(internal(name), { recursive: true });
-      writeFileSync(join(internal(name), "hosts"), `127.0.0.1 localhost\n${CONTROL.ip} ${CONTROL.name}\n`);
+      mkdirSync(this.#filesOf(name), { recursive: true });
+      writeFileSync(join(this.#filesOf(name), "hosts"), `127.0.0.1 localhost\n${CONTROL.ip} ${CONTROL.name}\n`);
     }
     const dns = (ip: string): readonly string[] => [
       ...[process.execPath, join(__dirname, "dns-server.mjs"), ip, `web.test=${WEB}`],
@@ -289,8 +290,9 @@ export class ClientWorld {
     return join(this.#folder("laptop"), "sock");
   }
 
-  get #netnsFolder(): string {
-    return join("/etc/netns", this.#lab.namespace("laptop"));
+  /** What `ip netns exec` shows a host in the place of files of /etc. */
+  #filesOf(host: string): string {
+    return join("/etc/netns", this.#lab.namespace(host));
   }
 
   #agent(...args: readonly string[]): readonly string[] {
