@@ -1,8 +1,21 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { buildSync } from "esbuild";
 import fc from "fast-check";
 import { packTar, readTar } from "../../bin/tar.mjs";
 import { requires } from "../skip.ts";
@@ -114,6 +127,102 @@ emulated(
   },
   300_000,
 );
+
+emulated(
+  "arm64: every way to seal gives the known answers that the agent tries at its start, in an emulator",
+  () => {
+    const into = unpack("arm64");
+    const program = join(into, "aead-ways.mjs");
+    buildSync({
+      ...{ entryPoints: [join(__dirname, "aead-ways.ts")], outfile: program, bundle: true },
+      ...{ platform: "node", format: "esm" },
+      banner: {
+        js: 'import { createRequire as r } from "node:module"; const require = r(import.meta.url);',
+      },
+    });
+    const [command, ...args] = onArm64(into, program);
+    const said = execFileSync(command, args, { cwd: "/", encoding: "utf8", env: {} });
+    const ways = ["openssl-raw", "openssl-evp", "wasm", "node-crypto"];
+    expect(JSON.parse(said)).toEqual(Object.fromEntries(ways.map((way) => [way, way])));
+  },
+  120_000,
+);
+
+emulated(
+  "arm64: a native node pings its node, in an emulator, by a relay and coordination server on loopback",
+  async () => {
+    const [arm64, native] = [unpack("arm64"), unpack("x86_64")];
+    const [tcp, stun] = [await freePort(), await freePort()];
+    const at = (name: string) => join(folder, name);
+    const joinTokenFile = at("join-token");
+    writeFileSync(
+      at("server.json"),
+      JSON.stringify({
+        relay: { listen: `127.0.0.1:${tcp}`, stunPort: stun, address: "127.0.0.1", coordination: true },
+        control: { hostname: "127.0.0.1", socket: at("control.sock"), joinTokenFile },
+      }),
+    );
+    const here: Command = [process.execPath, join(native, "sallyport.mjs")];
+    const there = onArm64(arm64, join(arm64, "sallyport.mjs"));
+    const running = new Map<string, ChildProcess>();
+    const start = (name: string, [command, ...before]: Command, ...args: string[]) => {
+      const log = openSync(at(`${name}.log`), "w");
+      const stdio = ["ignore", log, log] as const;
+      running.set(name, spawn(command, [...before, ...args], { cwd: "/", env: {}, stdio: [...stdio] }));
+      closeSync(log);
+    };
+    const daemon = async (name: string, command: Command) =>
+      start(
+        ...[name, command, "daemon", "--tun", "memory", "--metrics", "off", "--hostname", name],
+        ...["--port", String(await freePort()), "--state-dir", at(name), "--socket", at(`${name}.sock`)],
+        ...["--auth-key", `file:${joinTokenFile}`, "--login-server", `https://127.0.0.1:${tcp}`],
+      );
+    const say = (...args: string[]) => {
+      const [command, ...before] = here;
+      return spawnSync(command, [...before, ...args], { env: {}, encoding: "utf8", timeout: 60_000 }).stdout;
+    };
+    try {
+      start("server", here, "relay", "--config", at("server.json"), "--state-dir", at("server"));
+      await until("a join token", 30, () => existsSync(joinTokenFile));
+      await daemon("near", here);
+      await daemon("far", there);
+      await until("the arm64 node", 120, () => say("status", "--socket", at("near.sock")).includes("far"));
+      const pong = /^pong from far \(100\.64\.0\.\d\) via \S+ in \d+ms$/m;
+      const ping = () => say("ping", "--socket", at("near.sock"), "-c", "1", "--timeout", "10s", "far");
+      await until("a pong", 60, () => pong.test(ping()));
+      expect([...running.values()].map(({ exitCode }) => exitCode)).toEqual([null, null, null]);
+    } catch (error) {
+      const logs = [...running.keys()].map((name) => `${name}:\n${readFileSync(at(`${name}.log`), "utf8")}`);
+      throw new Error(`${String(error)}\n${logs.join("\n")}`, { cause: error });
+    } finally {
+      for (const child of running.values()) child.kill("SIGKILL");
+    }
+  },
+  240_000,
+);
+
+type Command = readonly [string, ...string[]];
+
+function onArm64(into: string, program: string): Command {
+  return ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu", join(into, "node"), program];
+}
+
+async function until(what: string, seconds: number, holds: () => boolean): Promise<void> {
+  const deadline = performance.now() + seconds * 1000;
+  while (!holds()) {
+    if (performance.now() > deadline) throw new Error(`${what} did not come within ${seconds} s`);
+    await sleep(200);
+  }
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}
 
 test("a tar archive gives back what went in, whatever the order", () => {
   const files = fc.dictionary(fc.stringMatching(/^[a-z]{1,20}$/), fc.uint8Array({ maxLength: 1500 }), {
