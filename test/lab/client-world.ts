@@ -236,7 +236,10 @@ export class ClientWorld {
     );
     for (const name of Object.keys(EXITS)) {
       mkdirSync(this.#filesOf(name), { recursive: true });
-      writeFileSync(join(this.#filesOf(name), "hosts"), `127.0.0.1 localhost\n${CONTROL.ip} ${CONTROL.name}\n`);
+      writeFileSync(
+        join(this.#filesOf(name), "hosts"),
+        `127.0.0.1 localhost\n${CONTROL.ip} ${CONTROL.name}\n`,
+      );
     }
     const dns = (ip: string): readonly string[] => [
       ...[process.execPath, join(__dirname, "dns-server.mjs"), ip, `web.test=${WEB}`],
