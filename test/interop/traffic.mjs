@@ -34,6 +34,29 @@ const programs = {
     socket.on("error", ({ message }) => say(message));
     socket.on("data", (part) => parts.push(part)).on("close", () => say(`took ${hashOf(parts)}`));
   },
+  /** Gives everybody zeros without an end. */
+  pour: (port) => {
+    const bytes = Buffer.alloc(65_536);
+    const server = createServer((socket) => {
+      const pour = () => {
+        while (!socket.destroyed && socket.write(bytes));
+      };
+      socket.on("error", () => {}).on("drain", pour);
+      pour();
+    });
+    server.listen(Number(port), () => say("listening"));
+  },
+  /** Takes them, and says when a megabyte has come. */
+  swallow: (ip, port) => {
+    let [length, hasSaid] = [0, false];
+    const socket = connect({ host: ip, port: Number(port) });
+    socket.on("error", ({ message }) => say(message));
+    socket.on("data", (part) => {
+      length += part.length;
+      if (length >= 1_000_000 && !hasSaid) say("flowing");
+      hasSaid ||= length >= 1_000_000;
+    });
+  },
 };
 
 function hashOf(parts) {

@@ -9,7 +9,7 @@ import type { Ready, WorkerInput } from "./worker.ts";
 /** More are of no use before the kernel's own part is what limits. */
 const MOST_BY_DEFAULT = 8;
 /** A worker that does not end by itself; its longest wait is 200 ms. */
-const END_PATIENCE = 1_000;
+const END_PATIENCE = 250;
 
 /** By the processors: the fewest threads that keep up, since each more costs latency and CPU. */
 export function workersFor(processors: number): number {

@@ -160,20 +160,23 @@ export class DataPlane {
     const { calls, base, layout, traffic, table } = this.parts;
     const most = Math.min(limit, traffic.isPending ? SHORT_WAIT : LONGEST_WAIT);
     table.leave();
-    const mayRead = this.#role !== "shared" || this.#leader.take(most);
+    // Asked again by who leads only now: the one before may have read the wake-up that came with the stop.
+    const mayRead = (this.#role !== "shared" || this.#leader.take(most)) && !this.mustStop;
     this.#ready = mayRead ? calls.poll(base + layout.pollSet, this.#pollCount, most) : 0;
     table.enter();
   }
 
   work(now: number): void {
     const { traffic, calls, wakeWorker, base, layout } = this.parts;
-    if (this.#ready > 0) {
+    if (this.#ready > 0 && !this.mustStop) {
       if (this.#isReady(WAKE)) calls.read(wakeWorker, base + layout.eventValue, 8);
       if (this.#role === "shared") this.#workInTurns(now);
       else this.#workAlone(now);
     }
     traffic.report(now);
     this.wakeEngine();
+    // Others may be waiting to lead: each tells the next one.
+    if (this.mustStop) this.#leader.pass();
   }
 
   #workAlone(now: number): void {

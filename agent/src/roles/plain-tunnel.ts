@@ -1,5 +1,6 @@
 /** A tunnel to plain WireGuard peers, without coordination server and relays. */
 import { IpPort, Prefix } from "../base/address.ts";
+import type { OperationError } from "../base/errors.ts";
 import { clampPrivateKey, DiscoPrivate, KEY_LENGTH } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
 import { randomBytes } from "../base/random.ts";
@@ -27,8 +28,10 @@ export async function startPlainTunnel(options: PlainTunnelOptions): Promise<{ c
   const { file, tun, log } = options;
   const peers = await Promise.all(file.peers.map(peerNode));
   const { mtu, listenPort } = file;
-  const ports = await openPorts({ port: listenPort, tun, mtu, log, env: process.env, onFatal: die(log) });
+  const onFatal = die(log);
+  const ports = await openPorts({ port: listenPort, tun, mtu, log, env: process.env, onFatal });
   const { udp, device, fastPath } = ports;
+  device.onLost?.(onFatal);
   const node = new Node({
     ...{ suite: nodeSuite, random: systemRandom, calendar: systemCalendar, mtu },
     nodeKey: file.privateKey,
@@ -58,9 +61,9 @@ export async function startPlainTunnel(options: PlainTunnelOptions): Promise<{ c
   return { close };
 }
 
-function die(log: Log): (error: Error) => void {
+function die(log: Log): (error: OperationError) => void {
   return (error) => {
-    log.error("data-plane-died", { message: error.message });
+    log.error(error.code, { message: error.message });
     setImmediate(() => {
       throw error;
     });

@@ -20,8 +20,9 @@ jest.setTimeout(30_000);
 let folder = "";
 let program = "";
 const PATIENCE_MS = 5_000;
-/** Eight may share what this one was promised. */
-const LOADED_MACHINE = 3;
+const CLOSES_WITHIN_MS = 300;
+/** Another program may have the processor just then: the best of these counts. */
+const TRIES = 3;
 
 beforeAll(() => {
   folder = buildWorker();
@@ -162,24 +163,33 @@ testHost(
 const positive = (length: number): number | undefined => (length > 0 ? length : undefined);
 
 testHost.each([1, 2, 4])(
-  "closing %i workers is over soon, idle, right after it began and under load",
+  "closing %i workers takes less than 300 ms, idle, right after it began and under load",
   async (workers) => {
     for (const wait of [0, 100, "under load"] as const) {
-      const { host, libc, wire, close } = await start({ workers });
-      const to = IpPort.parse(`127.0.0.1:${host.udp.localPort}`);
-      const flood = (): void => {
-        for (let i = 0; i < 200; i++) libc.sendto(wire, new Uint8Array(1200), to);
-      };
-      const timer = wait === "under load" ? setInterval(flood, 1) : undefined;
-      await new Promise((resolve) => setTimeout(resolve, wait === "under load" ? 50 : wait));
-      const began = performance.now();
-      await host.close();
-      expect(performance.now() - began).toBeLessThan(LOADED_MACHINE * 300);
-      clearInterval(timer);
-      await close();
+      let best = Infinity;
+      for (let i = 0; i < TRIES && best >= CLOSES_WITHIN_MS; i++)
+        best = Math.min(best, await timeClosing(workers, wait));
+      expect(best).toBeLessThan(CLOSES_WITHIN_MS);
     }
   },
 );
+
+/** In milliseconds. */
+async function timeClosing(workers: number, wait: number | "under load"): Promise<number> {
+  const { host, libc, wire, close } = await start({ workers });
+  const to = IpPort.parse(`127.0.0.1:${host.udp.localPort}`);
+  const flood = (): void => {
+    for (let i = 0; i < 200; i++) libc.sendto(wire, new Uint8Array(1200), to);
+  };
+  const timer = wait === "under load" ? setInterval(flood, 1) : undefined;
+  await new Promise((resolve) => setTimeout(resolve, wait === "under load" ? 50 : wait));
+  const began = performance.now();
+  await host.close();
+  const took = performance.now() - began;
+  clearInterval(timer);
+  await close();
+  return took;
+}
 
 testHost("a worker that can not start says why", async () => {
   const broken = start({ program: join(folder, "nothing.mjs") });
