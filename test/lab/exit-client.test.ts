@@ -42,6 +42,19 @@ inNamespaces(
 );
 
 inNamespaces(
+  "a laptop that offers nothing forwards nothing, also once it knows where it is seen",
+  async () => {
+    await world.until("its public address", async () =>
+      JSON.stringify(await world.status()).includes("198.18.2.1:"),
+    );
+    await world.visit();
+    expect((await world.on("laptop", ["nft", "list", "tables"])).lines).toEqual([]);
+    expect((await world.on("laptop", ["cat", "/proc/sys/net/ipv4/ip_forward"])).lines).toEqual(["0"]);
+  },
+  TIMEOUT_MS,
+);
+
+inNamespaces(
   "with one everything leaves by it, and nothing else leaves the laptop",
   async () => {
     const packets = await world.capture(async () => {

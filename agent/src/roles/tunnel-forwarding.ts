@@ -55,8 +55,8 @@ export class TunnelForwarding {
     return this.#change(async () => {
       await this.#forwarding?.close();
       const forwarding = new Forwarding(this.#forwardingOptions(offer));
-      this.#forwarding = forwarding;
       this.#offering = offer.exitNode || offer.routes.length > 0;
+      this.#forwarding = this.#offering ? forwarding : undefined;
       if (this.#offering) {
         await forwarding.start();
         this.#options.onRouted();

@@ -84,6 +84,7 @@ export class Forwarding {
     if (this.#closed) return;
     this.#watch = watchKernel(() => this.#lookIn(SETTLE_MS));
     await this.look();
+    void this.prove();
   }
 
   /** What keeps exit traffic from flowing as it should. */
@@ -125,13 +126,20 @@ export class Forwarding {
   handleSeenPort(ingress: IpPort | undefined): void {
     if (ingress === undefined || ingress.text === this.#seen.ingress?.text) return;
     this.#seen = { ...this.#seen, ingress };
-    void this.look();
+    if (this.#hasStarted) void this.look();
   }
 
   /** Asks by the egress what the internet sees, now and again and again. */
   async prove(): Promise<void> {
     const from = this.#plan?.layout?.egressV4;
-    if (this.#closed || this.#proving || !this.#options.settings.exit || this.#servers.length === 0) return;
+    if (
+      !this.#hasStarted ||
+      this.#closed ||
+      this.#proving ||
+      !this.#options.settings.exit ||
+      this.#servers.length === 0
+    )
+      return;
     this.#proving = true;
     clearTimeout(this.#proofTimer);
     const egress =
@@ -151,6 +159,11 @@ export class Forwarding {
       this.proof.proven ? PROVE_EVERY_MS : PROVE_AGAIN_MS,
     );
     this.#proofTimer.unref();
+  }
+
+  /** Until then the kernel may hold what a former run left. */
+  get #hasStarted(): boolean {
+    return this.#watch !== undefined;
   }
 
   /** Compares what is with what should be, and makes it so. */
