@@ -17,5 +17,9 @@ export const CHECKOV_SKIPS: Readonly<Record<string, string>> = {
   CKV2_AWS_62: "nobody waits for an upload",
   CKV_AWS_189: "EBS's own key by default; CellIdentity takes another as kmsKeyArn",
   CKV_AWS_26: "EventBridge can not publish with SNS's own key; HealthAlarm takes another as kmsKeyArn",
+  CKV_AWS_260: "ACME's proof (http-01) comes from anywhere to port 80: open only where ACME is asked for",
+  CKV_AWS_91: "a network load balancer logs TLS listeners only, and it has none",
+  CKV_AWS_150: "`cdktf destroy` takes everything down; who wants protection sets it on the balancer",
+  CKV_AWS_152: "all hosts of one address are in one zone",
   CKV_AWS_337: "the account's key for Systems Manager by default",
 };
