@@ -4,6 +4,7 @@
  */
 import { cpSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { DataPlaneJson } from "../../agent/src/health/status-json.ts";
 import { Lab } from "../../lab/lab.ts";
 import type { Network } from "../../lab/network.ts";
 import type { LabProcess } from "../../lab/processes.ts";
@@ -12,25 +13,18 @@ import { bundleLab, type LabBundle } from "./bundle.ts";
 
 export type Side = "ours" | "theirs";
 
-export interface Ways {
-  readonly Workers: number;
-  readonly Why?: string;
-  readonly Aead: string;
-  readonly TunOffload: string;
-  readonly UdpSegmentation: boolean;
-  readonly UdpReceiveOffload: boolean;
-  readonly Fallbacks: readonly string[];
-}
-
 interface StatusJson {
   readonly BackendState: string;
   readonly Self?: { readonly TailscaleIPs?: readonly string[] };
-  readonly DataPlane?: Ways;
+  readonly TUN: boolean;
+  readonly DataPlane?: DataPlaneJson;
 }
 
 export interface DaemonStart {
   readonly env?: Readonly<Record<string, string>>;
   readonly workers?: number;
+  /** Whether it is told which device to use. @default true */
+  readonly namesDevice?: boolean;
   /** Options of Node itself. */
   readonly node?: readonly string[];
 }
@@ -78,9 +72,13 @@ export class DaemonPair {
   }
 
   /** Returns when it is up. */
-  async start(side: Side, { env = {}, workers, node = [] }: DaemonStart = {}): Promise<LabProcess> {
+  async start(
+    side: Side,
+    { env = {}, workers, namesDevice = true, node = [] }: DaemonStart = {},
+  ): Promise<LabProcess> {
     const command = [
-      ...[process.execPath, ...node, this.#program, "daemon", "--tun", DEVICE, "--hostname", side],
+      ...[process.execPath, ...node, this.#program, "daemon", "--hostname", side],
+      ...(namesDevice ? ["--tun", DEVICE] : []),
       ...["--socket", this.#socket(side), "--state-dir", join(this.folder, side)],
       ...["--login-server", `https://${OUTER.theirs}`, "--auth-key", `file:${this.#joinToken}`],
       ...["--health-tags", "off", "--metrics", "off"],
@@ -96,9 +94,13 @@ export class DaemonPair {
   }
 
   async status(side: Side): Promise<StatusJson> {
-    const command = [process.execPath, this.#program, "status", "--json", "--socket", this.#socket(side)];
-    const { lines } = await this.run(side, "status", command);
-    return JSON.parse(lines.join("\n")) as StatusJson;
+    return JSON.parse((await this.sallyport(side, "status", "--json")).join("\n")) as StatusJson;
+  }
+
+  /** What a command says. */
+  async sallyport(side: Side, ...args: readonly string[]): Promise<readonly string[]> {
+    const command = [process.execPath, this.#program, ...args, "--socket", this.#socket(side)];
+    return (await this.run(side, args[0] ?? "", command)).lines;
   }
 
   ip(side: Side): string {

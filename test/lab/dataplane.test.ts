@@ -60,6 +60,26 @@ function says(words: string): unknown {
   return expect.stringContaining(words);
 }
 
+testHere(
+  "without C functions a node is up and answers pings by Node's own sockets, and says so",
+  async () => {
+    daemon = await pair.start("ours", { env: { SALLYPORT_NO_FFI: "1" }, namesDevice: false });
+    const ping = ["ping", "-c", "5", "-i", "0.2", "-s", "1200", pair.ip("ours")];
+    expect((await pair.run("theirs", "ping", ping)).lines.join("\n")).toContain(" 0% packet loss");
+    expect((await pair.sallyport("theirs", "ping", pair.ip("ours"))).join("\n")).toContain("via 198.18.2.1:");
+    const { TUN, DataPlane: ways } = await pair.status("ours");
+    expect(TUN).toBe(false);
+    expect(ways).toMatchObject({
+      ...{ Workers: 0, Why: "SALLYPORT_NO_FFI is 1", Aead: "node-crypto", TunOffload: "none" },
+      Fallbacks: [says("node:dgram: SALLYPORT_NO_FFI is 1"), says("a device in memory")],
+    });
+    expect((await pair.sallyport("ours", "netcheck", "--verbose")).join("\n")).toContain(
+      "\t* Data plane: 0 workers (SALLYPORT_NO_FFI is 1)",
+    );
+  },
+  LIMIT_MS,
+);
+
 testHere.each([1, 2, 4])(
   "SIGTERM ends the daemon in order while %i workers carry load",
   async (workers) => {

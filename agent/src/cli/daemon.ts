@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { daemonSettings, DEFAULT_SOCKET, DEFAULT_STATE_DIR, type Listen } from "../io/config.ts";
+import { whyNoTun } from "../io/tun.ts";
 import { readJoinKey } from "./auth-key.ts";
 import type { CommandContext, DaemonSettings } from "./context.ts";
 import { configOption, type FlagValues, newCommand, settingsOf } from "./options.ts";
@@ -9,7 +10,7 @@ import { runRole } from "./run-role.ts";
 export function daemonCommand(context: CommandContext): Command {
   return addPrefsOptions(newCommand("daemon", "run the tunnel in the foreground"))
     .option("--port <port>", "UDP port of the tunnel (default 41641)")
-    .option("--tun <name>", "TUN device, or memory for none (default sallyport0)")
+    .option("--tun <name>", "TUN device, or memory for none (default sallyport0 where there can be one)")
     .option(
       "--mtu <bytes>",
       "packet size in the tunnel; above 1280 where peers and paths carry it (default 1280)",
@@ -67,11 +68,21 @@ async function readDaemonSettings(flags: FlagValues, context: CommandContext): P
     socket: values.socket ?? DEFAULT_SOCKET,
     logLevel: values.logLevel ?? "info",
     port: values.port ?? DEFAULT_PORT,
-    tun: values.tun ?? DEFAULT_TUN,
+    tun: values.tun ?? defaultTun(values),
     healthTags: values.healthTags ?? "auto",
     metrics: values.metrics ?? DEFAULT_METRICS,
     embeddedMetrics: values.embeddedMetrics ?? "off",
     authKey: key.authKey,
     certPin: values.certPin ?? key.certPin,
   };
+}
+
+/** Without C functions a node is reached all the same; who is to carry or send others' traffic is not. */
+function defaultTun({
+  advertiseExitNode = false,
+  advertiseRoutes = [],
+  exitNode,
+}: Partial<Pick<DaemonSettings, "advertiseExitNode" | "advertiseRoutes" | "exitNode">>): string {
+  const needsKernel = advertiseExitNode || advertiseRoutes.length > 0 || exitNode !== undefined;
+  return needsKernel || whyNoTun() === undefined ? DEFAULT_TUN : "memory";
 }

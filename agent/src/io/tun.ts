@@ -101,6 +101,12 @@ function createTun(options: TunOptions, libc: Libc): Tun {
   return new LinuxTun(libc, options.name, attach(options, libc, 0));
 }
 
+/** Why no TUN device can be used here, whatever its name; `undefined` where one may. */
+export function whyNoTun(): string | undefined {
+  const libc = loadLibc();
+  return isAbsent(libc) ? libc.absent : undefined;
+}
+
 function needLibc(): Libc {
   const libc = loadLibc();
   if (!isAbsent(libc)) return libc;

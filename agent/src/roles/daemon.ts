@@ -161,6 +161,7 @@ class DaemonService implements LocalBackend {
   #tunnel: Tunnel | undefined;
   #dataPlane: DataPlaneHost | undefined;
   #whyNoDataPlane: string | undefined;
+  #engineFallbacks: readonly string[] = [];
   #authUrl: string | undefined;
   #lastError: string | undefined;
   /** One change of the tunnel after the other. */
@@ -424,7 +425,7 @@ class DaemonService implements LocalBackend {
       TunOffload: status?.tunOffload ?? "none",
       UdpSegmentation: status?.udpSegmentation ?? false,
       UdpReceiveOffload: status?.udpReceiveOffload ?? false,
-      Fallbacks: status?.fallbacks ?? [],
+      Fallbacks: status?.fallbacks ?? this.#engineFallbacks,
       Counters: status?.counters ?? {},
     };
   }
@@ -436,6 +437,7 @@ class DaemonService implements LocalBackend {
     const ports = await openPorts({ port, tun, mtu, workers, openUdp, log, env: process.env, onFatal });
     this.#dataPlane = ports.dataPlane;
     this.#whyNoDataPlane = ports.whyNoDataPlane;
+    this.#engineFallbacks = ports.fallbacks;
     return ports;
   }
 

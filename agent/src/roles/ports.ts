@@ -6,7 +6,7 @@ import type { FastPath } from "../engine/fast-path.ts";
 import { closeDescriptors } from "../io/descriptors.ts";
 import { createMemoryDevice } from "../io/memory-tun.ts";
 import { OWN_MARK } from "../io/router.ts";
-import { openTun, openTunDescriptor, type PacketDevice } from "../io/tun.ts";
+import { openTun, openTunDescriptor, type PacketDevice, whyNoTun } from "../io/tun.ts";
 import { bindUdp, openUdpDescriptors, type UdpSocket } from "../io/udp.ts";
 
 export interface Ports {
@@ -33,22 +33,37 @@ export interface PortsOptions {
 export interface OpenedPorts extends Ports {
   readonly dataPlane: DataPlaneHost | undefined;
   readonly whyNoDataPlane: string | undefined;
+  /** What the engine does without: a sentence each. */
+  readonly fallbacks: readonly string[];
 }
 
 /** The data plane takes care of the device and the socket where it can. @throws OperationError */
 export async function openPorts(options: PortsOptions): Promise<OpenedPorts> {
   const { tun, openUdp, port, mtu, log } = options;
-  const fast = tun === "memory" || openUdp !== undefined ? "no kernel device" : await tryFastPorts(options);
-  if (typeof fast !== "string") return { ...fast, whyNoDataPlane: undefined };
+  const isOther = tun === "memory" || openUdp !== undefined;
+  const fast = isOther ? (whyNoTun() ?? "no kernel device") : await tryFastPorts(options);
+  if (typeof fast !== "string") return { ...fast, whyNoDataPlane: undefined, fallbacks: [] };
   log.info("data-plane", { workers: 0, why: fast });
   const udp = await (openUdp?.(port) ?? bindUdp({ port, ...(tun === "memory" ? {} : { mark: OWN_MARK }) }));
   try {
     const device = tun === "memory" ? createMemoryDevice() : await openTun({ name: tun, mtu });
-    return { udp, device, fastPath: undefined, dataPlane: undefined, whyNoDataPlane: fast };
+    const slow = { fastPath: undefined, dataPlane: undefined, whyNoDataPlane: fast };
+    return { udp, device, ...slow, fallbacks: withoutCalls(log) };
   } catch (error) {
     await udp.close();
     throw error;
   }
+}
+
+/** What there is instead of C functions. */
+function withoutCalls(log: Log): readonly string[] {
+  const why = whyNoTun();
+  if (why === undefined) return [];
+  log.warn("no-tun-device", {
+    why,
+    message: "no traffic of this host enters the tunnel; pings are answered",
+  });
+  return [`datagrams one by one by node:dgram: ${why}`, `a device in memory, none in the kernel: ${why}`];
 }
 
 /** Why not, where the data plane can not be had. @throws OperationError where the device or the port can not */

@@ -294,6 +294,20 @@ test("a daemon gets its settings and its defaults", async () => {
   });
 });
 
+test.each([
+  ["a node that is only to be reached", [], "memory"],
+  ["one that was told a device", ["--tun", "tun7"], "tun7"],
+  ["one that offers to be an exit node", ["--advertise-exit-node"], "sallyport0"],
+  ["one that uses an exit node", ["--exit-node", "exit1"], "sallyport0"],
+])("without C functions the device of %s", async (_, args, device) => {
+  process.env["SALLYPORT_NO_FFI"] = "1";
+  try {
+    expect((await runDaemon(args)).settings).toMatchObject({ tun: device });
+  } finally {
+    delete process.env["SALLYPORT_NO_FFI"];
+  }
+});
+
 test("Ctrl-C ends a role in order, and 0", async () => {
   const { code, events } = await runDaemon([]);
   expect([code, events]).toEqual([0, ["started", "closed"]]);

@@ -10,7 +10,7 @@ import {
 } from "../../../agent/src/dataplane/memory.ts";
 import { loadFastCalls } from "../../../agent/src/io/ffi/fast-calls.ts";
 import { isAbsent } from "../../../agent/src/io/ffi/koffi.ts";
-import { canOpenPlanes } from "./planes.ts";
+import { canOpenPlanes } from "./can-open-planes.ts";
 
 const layout = planMemory({ mtu: 9000, maxSessions: 1, maxPeers: 1 });
 const memory = createMemory(layout);

@@ -11,7 +11,7 @@ import { Counter } from "../../../agent/src/dataplane/messages.ts";
 import { now } from "../../../agent/src/io/clock.ts";
 import { isAbsent } from "../../../agent/src/io/ffi/koffi.ts";
 import { AF_INET, type Libc, loadLibc, SOCK_DGRAM, SOL_SOCKET } from "../../../agent/src/io/ffi/libc.ts";
-import { canOpenPlanes } from "./planes.ts";
+import { canOpenPlanes } from "./can-open-planes.ts";
 import { buildWorker, removeWorker } from "./worker-program.ts";
 import { type Flow, makePacket, pattern, virtio } from "./support.ts";
 

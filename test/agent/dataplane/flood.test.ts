@@ -4,7 +4,8 @@ import { instant } from "../../../agent/src/base/time.ts";
 import { Keypair } from "../../../agent/src/core/wireguard/keypair.ts";
 import { Counter } from "../../../agent/src/dataplane/messages.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
-import { canOpenPlanes, closePlanes, type Ends, KEYS, MTU, openEnds } from "./planes.ts";
+import { canOpenPlanes } from "./can-open-planes.ts";
+import { closePlanes, type Ends, KEYS, MTU, openEnds } from "./planes.ts";
 import { type Flow, makePacket, pattern } from "./support.ts";
 
 const testFlood = canOpenPlanes;

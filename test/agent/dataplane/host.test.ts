@@ -11,7 +11,7 @@ import { now } from "../../../agent/src/io/clock.ts";
 import { isAbsent } from "../../../agent/src/io/ffi/koffi.ts";
 import { AF_INET, type Libc, loadLibc, SOCK_DGRAM } from "../../../agent/src/io/ffi/libc.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
-import { canOpenPlanes } from "./planes.ts";
+import { canOpenPlanes } from "./can-open-planes.ts";
 import { type Flow, makePacket, pattern } from "./support.ts";
 import { buildWorker, removeWorker } from "./worker-program.ts";
 

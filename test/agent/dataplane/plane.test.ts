@@ -12,7 +12,8 @@ import { Keypair } from "../../../agent/src/core/wireguard/keypair.ts";
 import { decodeMessage } from "../../../agent/src/core/wireguard/messages.ts";
 import { Counter } from "../../../agent/src/dataplane/messages.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
-import { canOpenPlanes, closePlanes, type Ends, KEYS, MTU, openEnds, openPair } from "./planes.ts";
+import { canOpenPlanes } from "./can-open-planes.ts";
+import { closePlanes, type Ends, KEYS, MTU, openEnds, openPair } from "./planes.ts";
 import { type Flow, flows, headerLengths, makePacket, pattern, virtio } from "./support.ts";
 
 const SYN: Flow = {

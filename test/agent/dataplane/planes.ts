@@ -8,19 +8,12 @@ import { RingReader } from "../../../agent/src/dataplane/ring.ts";
 import { loadFastCalls } from "../../../agent/src/io/ffi/fast-calls.ts";
 import { isAbsent } from "../../../agent/src/io/ffi/koffi.ts";
 import { AF_INET, encodeSockaddr, loadLibc, SOCK_DGRAM, SOL_SOCKET } from "../../../agent/src/io/ffi/libc.ts";
-import { requires } from "../../skip.ts";
 
 export const MTU = 1280;
 export const KEYS = { a: new Uint8Array(32).fill(0xa1), b: new Uint8Array(32).fill(0xb2) };
 const SECOND_KEYS = { a: new Uint8Array(32).fill(0xc3), b: new Uint8Array(32).fill(0xd4) };
 
 const [calls, libc] = [loadFastCalls(), loadLibc()];
-export const canOpenPlanes = requires(
-  "koffi",
-  !isAbsent(calls) && !isAbsent(libc),
-  "the data plane needs koffi on 64-bit Linux",
-);
-
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SOL_UDP = 17;

@@ -7,7 +7,8 @@ import { LocalCounters } from "../../../agent/src/core/wireguard/counters.ts";
 import type { Suite } from "../../../agent/src/crypto/suite.ts";
 import { Counter } from "../../../agent/src/dataplane/messages.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
-import { canOpenPlanes, closePlanes, MTU } from "./planes.ts";
+import { canOpenPlanes } from "./can-open-planes.ts";
+import { closePlanes, MTU } from "./planes.ts";
 import { flows, headerLengths, makePacket, pattern, virtio } from "./support.ts";
 import { type Mutation, type Step, Twins } from "./twins.ts";
 
