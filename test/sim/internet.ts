@@ -31,7 +31,11 @@ export interface Host {
   readonly fragments?: boolean;
   /** Nothing but the relay's TCP passes. */
   readonly udpBlocked: boolean;
+  /** What its own firewall does to datagrams of others: lets none in, or only answers. STUN's always come. @default all come in */
+  firewall?: Firewall | undefined;
 }
+
+export type Firewall = "closed" | "answers";
 
 export interface Relay {
   readonly region: RegionId;
@@ -66,6 +70,8 @@ export class Internet {
   readonly #streams: Stream[] = [];
   readonly #inFlight = new Queue<(now: Instant) => void>();
   readonly #cuts = new Set<string>();
+  /** Who has ever sent to whom. */
+  readonly #asked = new Set<string>();
   #streamIds = 0;
   /** The chance that a datagram is lost. */
   loss = 0;
@@ -205,6 +211,7 @@ export class Internet {
       return;
     }
     const source = from.nat?.outbound(from.inside, to, this.now) ?? from.inside;
+    this.#asked.add(`${from.name} ${to.text}`);
     const relay = this.#relays.find(({ stun }) => stun.text === to.text);
     if (relay !== undefined) {
       this.#answerStun(relay, from, source, payload);
@@ -224,7 +231,9 @@ export class Internet {
 
   #arrive(host: Host, from: IpPort, to: IpPort, payload: Uint8Array, now: Instant): void {
     const inside = host.nat === undefined ? to : host.nat.inbound(from, to, now);
-    if (host.udpBlocked || inside?.text !== host.inside.text) {
+    const isAsked = this.#asked.has(`${host.name} ${from.text}`);
+    const isStopped = host.firewall === "closed" || (host.firewall === "answers" && !isAsked);
+    if (host.udpBlocked || isStopped || inside?.text !== host.inside.text) {
       return;
     }
     host.node.handleDatagram(from, payload, now);

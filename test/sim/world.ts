@@ -14,7 +14,7 @@ import type { DerpMap, DerpRegion } from "../../agent/src/core/path/derp-map.ts"
 import { type Path, type RegionId, regionId } from "../../agent/src/core/path/path.ts";
 import { nodeSuite } from "../../agent/src/io/node-suite.ts";
 import { Node, type NodeEvent } from "../../agent/src/engine/node.ts";
-import { type Host, Internet } from "./internet.ts";
+import { type Firewall, type Host, Internet } from "./internet.ts";
 import { Nat, type NatBehaviour } from "./nat.ts";
 import { seededRandom } from "./random.ts";
 import { PlanedNode } from "./planed-node.ts";
@@ -24,6 +24,8 @@ export interface HostOptions {
   readonly nat?: NatBehaviour;
   /** @default false */
   readonly udpBlocked?: boolean;
+  /** @default none */
+  readonly firewall?: Firewall;
   /** One way to the middle of the network, in milliseconds. @default 5 */
   readonly latency?: number;
   /** As a stock peer's: 8,128. @default ours */
@@ -118,6 +120,7 @@ export class World {
       nat,
       latency,
       udpBlocked: options.udpBlocked ?? false,
+      firewall: options.firewall,
       mtu: options.linkMtu,
     };
     this.net.addHost(host);

@@ -26,6 +26,8 @@ export interface HeardDisco {
   readonly peer: Peer;
   /** Sealed, for the way it came. */
   readonly answer: Uint8Array | undefined;
+  /** Where it asks to be pinged, and pings us from. */
+  readonly calls?: readonly IpPort[];
 }
 
 /** Sealed, without padding (disco). */
@@ -84,7 +86,7 @@ export class Discovery {
       case "call-me-maybe":
         if (from.kind !== "relay" || source === undefined) return undefined;
         peer.withPaths((paths) => paths.handleCallMeMaybe(message.endpoints, now), now);
-        return { peer, answer: undefined };
+        return { peer, answer: undefined, calls: message.endpoints };
       default:
         return undefined; // peer relays: we report a capability version that is never asked to take part
     }

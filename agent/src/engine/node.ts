@@ -36,6 +36,7 @@ import { PeerBook } from "./peer-book.ts";
 import { Peer, type RouteWishes } from "./peer.ts";
 import { Reachability, type ReachabilityEvent, type ReachabilityOptions } from "./reachability.ts";
 import { Traffic } from "./traffic.ts";
+import { Unreached } from "./unreached.ts";
 import { type RelayBytes, type RelayEvent, RelayLinks } from "./relay-links.ts";
 
 /** Packets that wait for a handshake over a slow relay, for each peer. */
@@ -95,6 +96,7 @@ export class Node implements Machine {
   readonly #links: RelayLinks;
   readonly #reachability: Reachability;
   readonly #peers = new PeerBook();
+  readonly #unreached = new Unreached();
   /** Peers whose paths want to be woken. */
   readonly #timed = new Set<Peer>();
   readonly #datagrams: Datagram[] = [];
@@ -372,6 +374,14 @@ export class Node implements Machine {
     return this.#links.homeUp;
   }
 
+  /**
+   * Where peers should reach us unasked, and try to in vain.
+   * @param mapped addresses that the cloud maps to ours one to one
+   */
+  unreachedAt(mapped: readonly Ip[]): IpPort | undefined {
+    return this.#unreached.verdict ? this.#reachability.openEndpoint(mapped) : undefined;
+  }
+
   status(now: Instant): readonly PeerStatus[] {
     return [...this.#peers.all].map((peer) => {
       const stats = this.#wireGuard.peerStats(peer.node.key);
@@ -449,6 +459,9 @@ export class Node implements Machine {
     }
     const heard = this.#discovery.handle(payload, from, source, now);
     if (heard === undefined) return;
+    const { key } = heard.peer.node;
+    if (from.kind === "direct") this.#unreached.handleDatagram(key, from.to.ip);
+    else if (heard.calls !== undefined) this.#unreached.handleCall(key, heard.calls, now);
     this.#sendBy(from, heard.peer, heard.answer, now);
     this.#follow(heard.peer, now);
   }
@@ -500,6 +513,7 @@ export class Node implements Machine {
       for (const peer of this.#callsWaiting) this.#sendCall(peer, now);
       this.#callsWaiting.clear();
     }
+    if (event.kind === "endpoints") this.#unreached.handleEndpoints(now);
     this.#events.push(event);
   }
 

@@ -60,6 +60,21 @@ export class Reachability {
     return this.#report;
   }
 
+  /**
+   * Where the internet should reach our port unasked: an endpoint that the operator tells, or our own address where no NAT
+   * changes it.
+   * @param mapped addresses that the cloud maps to ours one to one
+   */
+  openEndpoint(mapped: readonly Ip[]): IpPort | undefined {
+    const { explicit, localPort } = this.#options;
+    const seenAt = this.#report?.globalV4;
+    if (seenAt === undefined) return undefined;
+    const own = [...mapped, ...this.#interfaces].find(({ text }) => text === seenAt.ip.text);
+    return own !== undefined && seenAt.port === localPort
+      ? seenAt
+      : explicit.find(({ ip }) => ip.isV4 && !ip.isPrivate && !ip.isLoopback);
+  }
+
   setDerpMap(derpMap: DerpMap, now: Instant): void {
     this.#derpMap = derpMap;
     this.#running = false;

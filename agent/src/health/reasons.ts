@@ -21,6 +21,8 @@ export const HEALTH_REASONS = [
   "forwarding-failed",
   /** Exit traffic is dropped by the packet filter of others; the sentence says which rule to add. */
   "forward-blocked",
+  /** All traffic is blocked: the exit node that was chosen is not there, offline, or offers none. */
+  "exit-node-missing",
   /** Routes or rules of ours were taken away by others and could not be put back. */
   "routes-lost",
   /** The internet sees the tunnel's port at another address than the ingress interface's. */
@@ -31,7 +33,7 @@ export const HEALTH_REASONS = [
   "control-lost",
   /** No UDP passes: every connection stays on a relay. */
   "udp-blocked",
-  /** UDP passes, but peers do not reach our port: every connection stays on a relay. */
+  /** Our port should be open, and peers of two networks or more try in vain to reach it. */
   "port-closed",
   /** The home relay can not be reached. */
   "relay-lost",

@@ -1,6 +1,6 @@
 /** A tunnel that carries the traffic of others: begins and ends forwarding as it is offered, and says what is wrong with it. */
 import { basename, dirname, join } from "node:path";
-import { type IpPort, Prefix } from "../base/address.ts";
+import { type Ip, type IpPort, Prefix } from "../base/address.ts";
 import type { Log } from "../base/log.ts";
 import { defaultNames, type ForwardingSettings } from "../core/exit/facts.ts";
 import type { HealthProblem } from "../health/reasons.ts";
@@ -77,6 +77,11 @@ export class TunnelForwarding {
   handleSeenPort(seen: IpPort | undefined): void {
     this.#seen = seen;
     this.#forwarding?.handleSeenPort(seen);
+  }
+
+  /** What the cloud maps to the interface that the tunnel comes in by. */
+  get publicAddresses(): readonly Ip[] {
+    return this.#forwarding?.plan?.layout?.ingress.publicAddresses ?? [];
   }
 
   /** `undefined` where nothing is forwarded. */

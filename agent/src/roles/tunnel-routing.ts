@@ -117,9 +117,10 @@ export class TunnelRouting {
         exitNode === AUTO
           ? "No exit node can be reached: traffic is blocked. `sallyport set --exit-node=` lets it out without one."
           : `The exit node "${exitNode}" is not there, or offers none: traffic is blocked. \`sallyport exit-node list\` shows the others.`;
-      problems.push({ reason: "error", text });
+      problems.push({ reason: "exit-node-missing", text });
     } else if (this.#exitNode?.online === false) {
-      problems.push({ reason: "error", text: `The exit node "${exitNode}" is offline: traffic is blocked.` });
+      const text = `The exit node "${exitNode}" is offline: traffic is blocked.`;
+      problems.push({ reason: "exit-node-missing", text });
     }
     return problems;
   }

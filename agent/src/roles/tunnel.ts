@@ -240,6 +240,11 @@ export class Tunnel {
     if (this.#node.report?.udp === false) {
       problems.push({ reason: "udp-blocked", text: "UDP is blocked: every connection stays on a relay." });
     }
+    const unreached = this.#node.unreachedAt(this.#forwarding.publicAddresses);
+    if (unreached !== undefined && this.#state === "running") {
+      const text = `Peers of several networks try ${unreached.text} in vain, so their connections stay on a relay: let UDP ${unreached.port} in.`;
+      problems.push({ reason: "port-closed", text });
+    }
     return [...problems, ...this.#routing.problems(), ...this.#forwarding.problems()];
   }
 
