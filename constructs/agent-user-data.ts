@@ -55,6 +55,11 @@ export interface AgentUserDataProps {
    */
   readonly egressAddresses?: readonly string[];
   /**
+   * Whether the agent tells its health in the tags of its instance, as its role lets it.
+   * @default it does where it finds that the instance is one of EC2
+   */
+  readonly healthTags?: boolean;
+  /**
    * Whether the instance has a tunnel at all, or only the servers below.
    * @default true
    */
@@ -178,6 +183,7 @@ export function agentConfig(props: AgentUserDataProps): Readonly<Record<string, 
           advertiseExitNode: props.advertiseExitNode,
           egressMode: props.egressMode,
           egressAddresses: props.egressAddresses,
+          healthTags: mapped(props.healthTags, (one) => (one ? "on" : "off")),
         }),
     relay: relay === undefined ? undefined : relayConfig(relay, coordination !== undefined),
     control: coordination === undefined ? undefined : controlConfig(coordination),

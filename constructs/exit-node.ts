@@ -266,6 +266,7 @@ export class ExitNode extends Construct {
       advertiseExitNode: true,
       egressMode: egress === undefined ? "direct" : "split",
       ...given({
+        healthTags: this.role === undefined ? undefined : true,
         loginServer: props.loginServer,
         endpoint: shared?.endpoint,
         healthCheckPort: shared?.healthCheck.port,

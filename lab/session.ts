@@ -12,6 +12,7 @@ import type { RunningCloud } from "./cloud/running.ts";
 import { Lab } from "./lab.ts";
 import { Machines } from "./machine/machines.ts";
 import { addLink, addNamespace, changeNamespace, type BuildOptions } from "./namespaces.ts";
+import type { LinkSpec } from "./network.ts";
 import type { LabProcess } from "./processes.ts";
 import { startServices, type Services } from "./services/services.ts";
 import { type CommandResult, readStatus, START_TIMEOUT_MS, untilRunning } from "./stage.ts";
@@ -149,22 +150,23 @@ export class Session {
     return this.exec(host, [...this.#options.self, ...command], undefined, PROBE_TIMEOUT_MS);
   }
 
-  /** A host's wire to the internet, or its router's. */
-  async setUplink(host: string, state: "up" | "down"): Promise<CommandResult> {
+  /** A host's wire to the internet, or its router's. @param state "no-udp": everything else still passes */
+  async setUplink(host: string, state: "up" | "down" | "no-udp"): Promise<CommandResult> {
     const { links } = this.lab.topology;
-    const behind = links.find(({ ends }) => ends.some(({ namespace }) => namespace === `${host}-nat`));
-    const wanted = behind === undefined ? host : `${host}-nat`;
-    const link = links.find(
-      ({ ends }) =>
-        ends.some(({ namespace }) => namespace === "internet") &&
-        ends.some(({ namespace }) => namespace === wanted),
-    );
+    const wireOf = (wanted: string): LinkSpec | undefined =>
+      links.find(
+        ({ ends }) =>
+          ends.some(({ namespace }) => namespace === "internet") &&
+          ends.some(({ namespace }) => namespace === wanted),
+      );
+    const link = wireOf(`${host}-nat`) ?? wireOf(host);
     const end = link?.ends.find(({ namespace }) => namespace === "internet");
     if (end === undefined) throw new OperationError("lab-host", `${host} has no wire to the internet`);
+    const what = state === "no-udp" ? "meta l4proto udp drop" : "drop";
     const rules =
-      state === "down"
-        ? `table inet cut-${end.device} { chain forward { type filter hook forward priority filter; iifname "${end.device}" drop; oifname "${end.device}" drop; }; }`
-        : `delete table inet cut-${end.device}`;
+      state === "up"
+        ? `delete table inet cut-${end.device}`
+        : `table inet cut-${end.device} { chain forward { type filter hook forward priority filter; iifname "${end.device}" ${what}; oifname "${end.device}" ${what}; }; }`;
     const { code, lines } = await this.lab.run(
       "internet",
       { name: "uplink", command: ["nft", rules] },

@@ -8,7 +8,7 @@ import { openCloud } from "../open-cloud.ts";
 import { Session, type SessionOptions } from "../session.ts";
 import { readStackFile, synthesizeApp } from "../synthesis.ts";
 import { Captures } from "./captures.ts";
-import { type Scenario, type Step, worldOf } from "./scenario.ts";
+import { type Scenario, worldOf } from "./scenario.ts";
 import { type StepResult, Steps } from "./steps.ts";
 
 export interface RunOptions {
@@ -17,8 +17,6 @@ export interface RunOptions {
   readonly agent: string;
   readonly self: readonly string[];
   readonly say: (line: string) => void;
-  /** Steps beside those of the scenario, at its end. @default none */
-  readonly after?: readonly Step[];
 }
 
 export interface ScenarioResult {
@@ -40,9 +38,8 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
   const captures = new Captures(session.lab);
   let kept: string | undefined;
   try {
-    const results = await new Steps(session, options.say).run([...scenario.steps, ...(options.after ?? [])]);
-    const came = results.every(({ ok }) => ok) && results.length > 0;
-    const ok = came !== scenario.mustFail;
+    const results = await new Steps(session, options.say).run(scenario.steps);
+    const ok = results.every((step) => step.ok);
     await captures.stop();
     if (!ok) kept = keep(session, scenario, options.root);
     return { name: scenario.name, ok, steps: results, builtMs, tookMs: performance.now() - started, kept };
@@ -55,7 +52,7 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
 /** The lab of a scenario, before its first step. */
 export async function openScenario(
   scenario: Scenario,
-  options: Omit<RunOptions, "after"> & Pick<SessionOptions, "name" | "onChange">,
+  options: RunOptions & Pick<SessionOptions, "name" | "onChange">,
   onLeftovers: (ids: readonly string[]) => void,
 ): Promise<Session> {
   const { root, agent, self, say } = options;

@@ -59,16 +59,23 @@ const step = z.union([
     ...target,
     expect: z
       .string()
-      .regex(/^(direct|relay|blocked|reachable|same node|exit address = .+)$/)
+      .regex(/^(direct|relay|blocked|reachable|same node|(exit address|tag [a-z:]+) = .+)$/)
       .describe(
-        "direct, relay, reachable (a web page inside the tunnel), blocked (exit traffic gets nowhere), same node, or “exit address = ADDRESS”, where ADDRESS may be nat-gateway or ingress",
+        "direct, relay, reachable (a web page inside the tunnel), blocked (exit traffic gets nowhere), same node, “exit address = ADDRESS”, where ADDRESS may be nat-gateway or ingress, or “tag KEY = VALUE” of the instance “to”, while “from” sends packets to it",
       ),
     sourcePort: port.optional().describe("Of the exit traffic: it is UDP then."),
+    mustFail: z
+      .boolean()
+      .optional()
+      .describe("A test of the test: what was broken on purpose before must show, and stay so."),
   }),
   z.strictObject({ run: text.describe("A line for sh."), on: name }),
   z.strictObject({ terminate: name.describe("An instance: it fails, as its host would.") }),
   z.strictObject({ refresh: name.describe("The group of an instance is renewed.") }),
-  z.strictObject({ cut: name.describe("A host or router of the lab loses its way to the internet.") }),
+  z.strictObject({
+    cut: name.describe("A host or router of the lab loses its way to the internet."),
+    only: z.literal("udp").optional().describe("Everything else still passes."),
+  }),
   z.strictObject({ mend: name }),
 ]);
 
@@ -85,7 +92,6 @@ const fields = z.strictObject({
     .default({})
     .describe("Parameters and secrets that people write by hand; join-token is what devices join with."),
   names: z.record(text, name).default({}).describe("Names in DNS → hosts."),
-  mustFail: z.boolean().default(false).describe("A test of the test: one of the steps must fail."),
   steps: z.array(step).min(1),
 });
 

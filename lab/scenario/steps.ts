@@ -21,6 +21,8 @@ interface Verdict {
 
 /** What of a node must not change when its machine does. */
 interface Identity {
+  /** The machine that it was on. */
+  readonly instance: string;
   readonly key: string;
   readonly ips: string;
   readonly ingress: string;
@@ -35,6 +37,8 @@ export class Steps {
   /** Nodes as they were before the first of them failed, by their name in the lab. */
   readonly #before = new Map<string, Identity>();
   readonly #failedAt = new Map<string, number>();
+  /** The last cut or its end. */
+  #changed: { readonly what: string; readonly at: number } | undefined;
   /** In the tailnet, by the name in the lab. */
   readonly #names = new Map<string, string>();
 
@@ -67,12 +71,15 @@ export class Steps {
     if ("run" in step) return this.#shell(step.on, step.run);
     if ("terminate" in step) return this.#terminate(step.terminate);
     if ("refresh" in step) return this.#refresh(step.refresh);
-    if ("cut" in step) return this.#uplink(step.cut, "down");
+    if ("cut" in step) return this.#uplink(step.cut, step.only === "udp" ? "no-udp" : "down");
     return this.#uplink(step.mend, "up");
   }
 
   async #expect(step: Expectation): Promise<Verdict> {
     const limit = Number((step.within ?? `${DEFAULT_WITHIN_S}s`).slice(0, -1)) * 1000;
+    if (step.mustFail === true) return this.#mustFail(step, limit);
+    const [, key, value] = /^tag (\S+) = (.+)$/.exec(step.expect) ?? [];
+    if (key !== undefined) return this.#until(limit, () => this.#tag(step, key, value ?? ""));
     switch (step.expect) {
       case "direct":
         return this.#until(limit, () => this.#path(step, "direct"));
@@ -91,6 +98,27 @@ export class Steps {
     }
   }
 
+  /** As it is said, within the limit, again and again: once alone may be the moment before what was broken shows. */
+  async #mustFail(step: Expectation, limitMs: number): Promise<Verdict> {
+    const { mustFail: _, ...claim } = step;
+    const deadline = performance.now() + limitMs;
+    for (let failed = 0; ;) {
+      const { ok, said } = await this.#expect({ ...claim, within: MUST_FAIL_WITHIN });
+      failed = ok ? 0 : failed + 1;
+      if (failed === MUST_FAIL_LOOKS) return { ok: true, said: `as it must not: ${said}` };
+      if (performance.now() > deadline) return { ok: false, said: `and yet: ${said}` };
+    }
+  }
+
+  /** The packets of `from` keep the path in use, so that there is something to tell. */
+  async #tag({ from, to = "" }: Expectation, key: string, wanted: string): Promise<Verdict> {
+    await this.#reaches({ from, to, expect: "reachable" });
+    const value = this.#instance(to).instance.tags[key];
+    const changed = this.#changed;
+    const after = changed === undefined ? "" : `, ${secondsSince(changed.at)} after “${changed.what}”`;
+    return { ok: value === wanted, said: `${value ?? "no such tag"}${after}` };
+  }
+
   /** One ping begins the search for a path; the status says where that led. */
   async #path({ from, to = "" }: Expectation, wanted: "direct" | "relay"): Promise<Verdict> {
     const name = await this.#nameOf(to);
@@ -100,8 +128,7 @@ export class Steps {
     const peer = await this.#peer(from, name);
     const direct = peer?.CurAddr !== undefined && peer.CurAddr !== "";
     const failed = this.#failedAt.get(to);
-    const since =
-      failed === undefined ? "" : `, ${((performance.now() - failed) / 1000).toFixed(1)} s after the failure`;
+    const since = failed === undefined ? "" : `, ${secondsSince(failed)} after the failure`;
     const said = direct ? `direct ${peer?.CurAddr ?? ""}${since}` : `relay ${peer?.Relay ?? ""}`;
     return { ok: direct === (wanted === "direct"), said };
   }
@@ -141,6 +168,7 @@ export class Steps {
     const same = now !== undefined && now.key === before.key && now.ips === before.ips;
     const instance = this.#session.cloud.currentOf(to);
     if (instance === undefined) return { ok: false, said: "no replacement was launched" };
+    if (instance.id === before.instance) return { ok: false, said: "it is still on the same machine" };
     const ingress = publicIpOf(instance) ?? "none";
     const kept = same && ingress === before.ingress;
     return {
@@ -151,7 +179,7 @@ export class Steps {
     };
   }
 
-  async #identity(from: string, key: string): Promise<Omit<Identity, "ingress"> | undefined> {
+  async #identity(from: string, key: string): Promise<Pick<Identity, "key" | "ips"> | undefined> {
     const peers = (await readStatus(this.#session, from)).Peer ?? {};
     const found = Object.entries(peers).find(([one]) => one === key);
     return found === undefined ? undefined : { key: found[0], ips: (found[1].TailscaleIPs ?? []).join(" ") };
@@ -159,17 +187,7 @@ export class Steps {
 
   async #terminate(name: string): Promise<Verdict> {
     const { instance, region } = this.#instance(name);
-    const tailnet = await this.#nameOf(name);
-    for (const { namespace } of this.#session.clients) {
-      const peers = (await readStatus(this.#session, namespace)).Peer ?? {};
-      const found = Object.entries(peers).find(([, peer]) => peer.HostName === tailnet);
-      if (found === undefined) continue;
-      const [key, peer] = found;
-      const ingress = publicIpOf(instance) ?? "none";
-      this.#before.set(name, { key, ips: (peer.TailscaleIPs ?? []).join(" "), ingress });
-      break;
-    }
-    this.#failedAt.set(name, performance.now());
+    await this.#remember(name);
     await region.terminateInstance(instance.id);
     return { ok: true, said: instance.id };
   }
@@ -178,17 +196,36 @@ export class Steps {
     const { instance, region } = this.#instance(name);
     const group = instance.lifecycle?.groupName;
     if (group === undefined) return { ok: false, said: `${name} is in no group` };
-    this.#failedAt.set(name, performance.now());
+    await this.#remember(name);
     return { ok: true, said: await region.startInstanceRefresh(group) };
   }
 
+  /** Who it is, as the first client that knows it sees it. */
+  async #remember(name: string): Promise<void> {
+    const { instance } = this.#instance(name);
+    const tailnet = await this.#nameOf(name);
+    for (const { namespace } of this.#session.clients) {
+      const peers = (await readStatus(this.#session, namespace)).Peer ?? {};
+      const found = Object.entries(peers).find(([, peer]) => peer.HostName === tailnet);
+      if (found === undefined) continue;
+      const [key, peer] = found;
+      const ingress = publicIpOf(instance) ?? "none";
+      const ips = (peer.TailscaleIPs ?? []).join(" ");
+      this.#before.set(name, { instance: instance.id, key, ips, ingress });
+      break;
+    }
+    this.#failedAt.set(name, performance.now());
+  }
+
   async #shell(host: string, line: string): Promise<Verdict> {
-    const { code, lines } = await this.#session.exec(host, ["sh", "-c", line]);
+    const namespace = this.#session.cloud.currentOf(host)?.namespace ?? host;
+    const { code, lines } = await this.#session.exec(namespace, ["sh", "-c", line]);
     return { ok: code === 0, said: lines.at(-1) ?? "" };
   }
 
-  async #uplink(host: string, state: "up" | "down"): Promise<Verdict> {
+  async #uplink(host: string, state: "up" | "down" | "no-udp"): Promise<Verdict> {
     const { code, lines } = await this.#session.setUplink(host, state);
+    this.#changed = { what: `${state === "up" ? "mend" : "cut"} ${host}`, at: performance.now() };
     return { ok: code === 0, said: lines.at(-1) ?? "" };
   }
 
@@ -239,6 +276,11 @@ export class Steps {
 }
 
 const STEADY_LOOKS = 3;
+/** In a row; each is as long as the probe waits for an answer. */
+const MUST_FAIL_LOOKS = 2;
+const MUST_FAIL_WITHIN = "1s";
+
+const secondsSince = (start: number): string => `${((performance.now() - start) / 1000).toFixed(1)} s`;
 
 const publicIpOf = ({
   interfaces,
@@ -251,8 +293,8 @@ function textOf(step: Step): string {
     return Object.entries(step)
       .map(([key, value]) => `${key} ${value}`)
       .join(" ");
-  const { from, to, by, expect, sourcePort } = step;
+  const { from, to, by, expect, sourcePort, mustFail } = step;
   const whom = [...(to === undefined ? [] : [`→ ${to}`]), ...(by === undefined ? [] : [`by ${by}`])];
   const port = sourcePort === undefined ? "" : ` (UDP port ${sourcePort})`;
-  return `${from} ${whom.join(" ")}: ${expect}${port}`;
+  return `${from} ${whom.join(" ")}: ${mustFail === true ? "not " : ""}${expect}${port}`;
 }

@@ -64,6 +64,7 @@ test("the agent looks for its configuration there, and knows every key in it", (
     },
     endpoint: "198.51.100.9:41642",
     healthCheckPort: 41640,
+    healthTags: true,
     identityVolumeId: "vol-1",
     cell: { autoScalingGroup: "g", launchHook: "l", terminateHook: "t" },
   };
@@ -72,6 +73,7 @@ test("the agent looks for its configuration there, and knows every key in it", (
   expect(config).toMatchObject({
     port: 41642,
     endpoints: ["198.51.100.9:41642"],
+    healthTags: "on",
     relay: { coordination: true, acme: true, acmeTermsAgreed: true },
     control: { domain: "mesh.example" },
   });

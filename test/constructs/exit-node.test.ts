@@ -68,6 +68,12 @@ test("the port is the same in the firewall and in what the instance is told", ()
   expect(node.resource("aws_instance")["user_data"]).toContain('"port": 41700');
 });
 
+test("the agent is told to write health tags where its role lets it", () => {
+  const told = '"healthTags": "on"';
+  expect(instance()["user_data"]).not.toContain(told);
+  expect(instance({ sessionManager: true })["user_data"]).toContain(told);
+});
+
 test("a changed port reaches the instance: new user data replaces it", () => {
   expect(instance()["user_data_replace_on_change"]).toBe(true);
 });
