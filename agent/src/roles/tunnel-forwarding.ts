@@ -35,7 +35,6 @@ export interface Offer {
 export class TunnelForwarding {
   readonly #options: TunnelForwardingOptions;
   #offer = "";
-  #offering = false;
   #servers: readonly IpPort[] = [];
   #seen: IpPort | undefined;
   #forwarding: Forwarding | undefined;
@@ -55,16 +54,14 @@ export class TunnelForwarding {
     return this.#change(async () => {
       await this.#forwarding?.close();
       const forwarding = new Forwarding(this.#forwardingOptions(offer));
-      this.#offering = offer.exitNode || offer.routes.length > 0;
-      this.#forwarding = this.#offering ? forwarding : undefined;
-      if (this.#offering) {
-        await forwarding.start();
-        this.#options.onRouted();
-        forwarding.handleSeenPort(this.#seen);
-        forwarding.handleStunServers(this.#servers);
-      }
+      const offers = offer.exitNode || offer.routes.length > 0;
+      this.#forwarding = offers ? forwarding : undefined;
       // A run that was killed may have forwarded.
-      else await forwarding.sweep();
+      if (!offers) return await forwarding.sweep();
+      await forwarding.start();
+      this.#options.onRouted();
+      forwarding.handleSeenPort(this.#seen);
+      forwarding.handleStunServers(this.#servers);
     });
   }
 
@@ -86,7 +83,7 @@ export class TunnelForwarding {
 
   /** `undefined` where nothing is forwarded. */
   status(): ForwardingJson | undefined {
-    const forwarding = this.#offering ? this.#forwarding : undefined;
+    const forwarding = this.#forwarding;
     if (forwarding === undefined) return undefined;
     const { layout } = forwarding.plan ?? {};
     const { egress, ingress, proven } = forwarding.proof;
