@@ -6,8 +6,8 @@
  * are redirected on their way (`exit-rules.ts`); others go out by the exit node as they are. Where they ask
  * systemd-resolved, it is told to ask through the tunnel.
  */
-import { spawn } from "node:child_process";
 import { Ip, type Prefix } from "../base/address.ts";
+import { runProgram } from "./command.ts";
 import type { SystemDns } from "./system-dns.ts";
 
 /**
@@ -60,10 +60,10 @@ export class ResolvedLink {
   }
 
   #run(...args: readonly string[]): Promise<boolean> {
-    return new Promise((resolve) => {
-      const child = spawn(this.#command, args, { stdio: "ignore" });
-      child.on("error", () => resolve(false));
-      child.on("close", (code) => resolve(code === 0));
-    });
+    const absent = { code: "no-resolved", remedy: "install systemd-resolved" };
+    return runProgram(this.#command, args, { absent }).then(
+      ({ code }) => code === 0,
+      () => false,
+    );
   }
 }

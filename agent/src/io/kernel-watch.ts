@@ -6,6 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { type Millis, millis, seconds } from "../base/time.ts";
+import { systemEnvironment } from "./command.ts";
 
 export interface WatchOptions {
   /** Program and arguments, such as ["ip", "monitor", "rule", "route", "link"]. */
@@ -44,8 +45,7 @@ export function watchKernel({ commands, matters, onDisturbed }: WatchOptions): {
     });
   };
   const start = ([program = "", ...args]: readonly string[]): void => {
-    const env = { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
-    const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "ignore"] });
+    const child = spawn(program, args, { env: systemEnvironment(), stdio: ["ignore", "pipe", "ignore"] });
     running.add(child);
     child.unref();
     if ("unref" in child.stdout && typeof child.stdout.unref === "function") child.stdout.unref();

@@ -5,10 +5,10 @@
  * mark that passes it by, so a route into the tunnel never catches the tunnel's packets. The numbers are
  * those that Tailscale uses. One call of `ip` per change: what is already set is not set again.
  */
-import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import type { Ip, Prefix } from "../base/address.ts";
 import { OperationError } from "../base/errors.ts";
+import { runProgram } from "./command.ts";
 import {
   blockSettings,
   type ExitNumbers,
@@ -23,7 +23,6 @@ import {
 import { watchKernel } from "./kernel-watch.ts";
 import { runNft } from "./nft.ts";
 import { heedMarks } from "./source-check.ts";
-import { codeOf } from "./system-error.ts";
 import type { PacketDevice } from "./tun.ts";
 
 export interface Routing {
@@ -349,7 +348,7 @@ async function runIp(
   textOf: (line: Line) => string,
 ): Promise<readonly (readonly [string, string])[]> {
   if (lines.length === 0) return [];
-  const said = await spawnIp(command, [...options, "-force", "-batch", "-"], lines.map(textOf));
+  const said = await sayingOfIp(command, [...options, "-force", "-batch", "-"], lines.map(textOf));
   const failures: (readonly [string, string])[] = [];
   let reason = "";
   for (const text of said.split("\n")) {
@@ -364,32 +363,18 @@ async function runIp(
   return failures;
 }
 
-/** Standard error of `ip`, which with -force goes on after a line that fails and names its number. */
-function spawnIp(command: string, args: readonly string[], lines: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const env = { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
-    const child = spawn(command, args, { env, stdio: ["pipe", "ignore", "pipe"] });
-    let said = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
-    child.stdin.on("error", () => {}); // it ended before it read everything: its exit says why
-    child.on("error", (cause) => reject(startError(command, cause)));
-    child.on("close", (code) => {
-      if (code === 0 || said.includes("Command failed")) resolve(said);
-      else
-        reject(
-          new OperationError("router", `"ip ${args.join(" ")}" failed: ${said.trim() || `code ${code}`}`),
-        );
-    });
-    child.stdin.end(lines.map((line) => `${line}\n`).join(""));
-  });
-}
+const NO_IP = { code: "router-no-ip", remedy: "install iproute2, or use --tun memory" };
 
-function startError(command: string, cause: Error): OperationError {
-  return new OperationError(
-    "router-no-ip",
-    `the command "${command}" can not be started (${codeOf(cause)}): install iproute2, or use --tun memory`,
-    { cause },
-  );
+/** Standard error of `ip`, which with -force goes on after a line that fails and names its number. */
+async function sayingOfIp(
+  command: string,
+  args: readonly string[],
+  lines: readonly string[],
+): Promise<string> {
+  const stdin = lines.map((line) => `${line}\n`).join("");
+  const { code, stderr } = await runProgram(command, args, { stdin, absent: NO_IP });
+  if (code === 0 || stderr.includes("Command failed")) return stderr;
+  throw new OperationError("router", `"ip ${args.join(" ")}" failed: ${stderr.trim() || `code ${code}`}`);
 }
 
 function remedyFor(reason: string): string {

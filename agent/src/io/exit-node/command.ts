@@ -1,14 +1,6 @@
-/** Runs a program of the system to its end: ip, nft, ethtool. */
-import { spawn } from "node:child_process";
+/** The programs by which an exit node tells the kernel what it should do. */
 import { OperationError } from "../../base/errors.ts";
-import { codeOf } from "../system-error.ts";
-
-export interface Ran {
-  /** -1 when a signal ended it. */
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import { type Ran, runProgram } from "../command.ts";
 
 /** Which package of a distribution brings it. */
 const PACKAGES: Readonly<Record<string, string>> = { ip: "iproute2", nft: "nftables", ethtool: "ethtool" };
@@ -18,21 +10,8 @@ const TIMEOUT_MS = 10_000;
 
 /** @throws OperationError when it can not be started */
 export function run(command: string, args: readonly string[], stdin = ""): Promise<Ran> {
-  return new Promise((resolve, reject) => {
-    const env = { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` };
-    const child = spawn(command, args, { env, stdio: ["pipe", "pipe", "pipe"], timeout: TIMEOUT_MS });
-    let [stdout, stderr] = ["", ""];
-    child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
-    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
-    child.stdin.on("error", () => {}); // it ended before it read everything: its exit says why
-    child.on("error", (cause) => {
-      const name = PACKAGES[command] ?? command;
-      const text = `the command "${command}" can not be started (${codeOf(cause)}): install ${name}`;
-      reject(new OperationError("forwarding-no-command", text, { cause }));
-    });
-    child.on("close", (code) => resolve({ code: code ?? -1, stdout, stderr }));
-    child.stdin.end(stdin);
-  });
+  const absent = { code: "forwarding-no-command", remedy: `install ${PACKAGES[command] ?? command}` };
+  return runProgram(command, args, { stdin, timeoutMs: TIMEOUT_MS, absent });
 }
 
 /** As `run`, and a failure is an error with what the program said first. @throws OperationError */
