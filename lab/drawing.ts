@@ -14,6 +14,7 @@ const NAT_LABEL: Readonly<Record<NatKind | "none", string>> = {
 /** @param port the exit node's UDP port */
 export function drawTopology({ cast }: Topology, port: number): string[] {
   const node = exitNodeOf(cast);
+  const [relay] = cast.relays;
   const { publicIp, privateIp, namespace } = node;
   const open = cast.clients.some(({ natIp }) => letsIn(node, port, natIp));
   const left = cast.clients.map(
@@ -22,9 +23,7 @@ export function drawTopology({ cast }: Topology, port: number): string[] {
   const right = [
     `[internet gateway ${publicIp.text}]──[udp/${port} ${open ? "open" : "closed"}]── ${namespace} ${privateIp.text}`,
     ...(cast.control === undefined ? [] : [`coordination ${cast.control.ip.text}`]),
-    ...(cast.relay === undefined
-      ? []
-      : [`≈ ${RELAY_DELAY_MS} ms ≈ relay ${cast.relay.namespace} ${cast.relay.ip.text}`]),
+    ...(relay === undefined ? [] : [`≈ ${RELAY_DELAY_MS} ms ≈ relay ${relay.namespace} ${relay.ip.text}`]),
   ];
   const width = Math.max(...left.map((line) => line.length));
   return Array.from({ length: Math.max(left.length, right.length) }, (_, i) => {

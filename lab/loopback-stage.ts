@@ -159,7 +159,7 @@ export class LoopbackStage implements Stage {
   }
 
   get #relayCode(): string {
-    return this.#options.topology.cast.relay?.namespace ?? "relay";
+    return this.#options.topology.cast.relays[0]?.namespace ?? "relay";
   }
 
   /** With nothing in it: what lies in /etc/sallyport is not the lab's. */

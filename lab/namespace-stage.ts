@@ -45,7 +45,11 @@ export class NamespaceStage implements Stage {
 
   async start(say: (line: string) => void): Promise<void> {
     const { lab, node, self } = this.#options;
-    const { relay, control, clients } = lab.topology.cast;
+    const {
+      relays: [relay],
+      control,
+      clients,
+    } = lab.topology.cast;
     const exitNode = exitNodeOf(lab.topology.cast);
     if (relay === undefined || control === undefined)
       throw new InternalError("lab-cast", "the story needs servers");

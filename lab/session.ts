@@ -50,6 +50,8 @@ const JOIN_TIMEOUT_MS = 90_000;
 const PROBE_TIMEOUT_MS = 15_000;
 const POLL_MS = 100;
 const WEB_PORT = 80;
+/** Beside the stacks' own, which begin at 900. */
+const FIRST_RELAY_REGION = 950;
 
 interface Joining {
   readonly loginServer: string;
@@ -91,7 +93,7 @@ export class Session {
       const services = await startServices(
         cloud,
         { folder, netns: (name) => lab.namespace(name) },
-        { hosts: (name) => hostAddress(topology.cast, world, options.names?.[name]) },
+        { hosts: (name) => hostAddress(topology.cast, options.names?.[name]) },
       );
       const session = new Session(lab, services, options);
       try {
@@ -189,10 +191,10 @@ export class Session {
   async #start(): Promise<void> {
     const { cast } = this.lab.topology;
     await this.#startWeb();
-    const relayMap = cast.relay === undefined ? undefined : await this.#startRelay(cast.relay);
+    const relayMaps = await Promise.all(cast.relays.map((relay, i) => this.#startRelay(relay, i)));
     await this.cloud.start(this.#hands());
     await this.#everyMachine((namespace) => this.machines.booted(namespace));
-    if (cast.control !== undefined) await this.#startControl(cast.control, await this.#derpMap(relayMap));
+    if (cast.control !== undefined) await this.#startControl(cast.control, await this.#derpMap(relayMaps));
     else this.#joining = await this.#joinTheStack();
     this.#storeByHand();
     this.#resolveNames();
@@ -245,20 +247,20 @@ export class Session {
   }
 
   /** @returns the file with its relay map */
-  async #startRelay({ namespace, ip }: ServerPart): Promise<string> {
+  async #startRelay({ namespace, ip }: ServerPart, index: number): Promise<string> {
     const map = join(this.#stateFolder(namespace), "derp-map.json");
     const relay = this.#launch(namespace, "relay", [
       ...["--listen", "0.0.0.0:443", "--stun-port", "3478"],
       ...["--hostname", ip.text, "--address", ip.text],
-      ...["--region-id", "950", "--region-code", namespace],
+      ...["--region-id", String(FIRST_RELAY_REGION + index), "--region-code", namespace],
     ]);
     await relay.readyFile(map, START_TIMEOUT_MS);
     return map;
   }
 
-  /** The lab's own relay and those of the stacks, as a person would put them together. */
-  async #derpMap(own: string | undefined): Promise<string> {
-    const maps = own === undefined ? [] : [readFileSync(own, "utf8")];
+  /** The lab's own relays and those of the stacks, as a person would put them together. */
+  async #derpMap(own: readonly string[]): Promise<string> {
+    const maps = own.map((file) => readFileSync(file, "utf8"));
     for (const { namespace, userData } of this.cloud.instances) {
       if (!userData.includes('"relay": {')) continue;
       maps.push(await this.#fileOf(namespace, "/var/lib/sallyport/derp-map.json"));
@@ -391,12 +393,9 @@ export class Session {
 }
 
 function hostAddress(
-  cast: Lab["topology"]["cast"],
-  { hosts }: World,
+  { relays, control, web }: Lab["topology"]["cast"],
   host: string | undefined,
 ): readonly string[] | undefined {
-  const role = hosts.find(({ name }) => name === host)?.role;
-  const part =
-    role === "control" ? cast.control : role === "relay" ? cast.relay : role === "web" ? cast.web : undefined;
+  const part = [...relays, control, web].find((one) => one !== undefined && one.namespace === host);
   return part === undefined ? undefined : [part.ip.text];
 }

@@ -28,7 +28,7 @@ export interface Topology extends Network {
 export interface Cast {
   readonly nodes: readonly NodePart[];
   /** The lab's own ones, where the world has them. */
-  readonly relay: ServerPart | undefined;
+  readonly relays: readonly ServerPart[];
   readonly control: ServerPart | undefined;
   readonly web: ServerPart | undefined;
   readonly clients: readonly ClientPart[];
@@ -95,15 +95,13 @@ export function planTopology(cloud: RunningCloud, world: World): Topology {
   for (const wiring of cloud.wirings()) plan.wire(wiring);
   for (const { namespace } of cloud.instances) plan.namespace(namespace).sysctls = INSTANCE_SYSCTLS;
   const clients = planClients(plan, world);
-  const part = (role: HostSpec["role"]): ServerPart | undefined => {
-    const host = servers.find((one) => one.role === role);
-    return host === undefined
-      ? undefined
-      : { namespace: host.name, ip: Ip.parse(addresses.get(host) ?? CONTROL_IP) };
-  };
+  const parts = (role: HostSpec["role"]): readonly ServerPart[] =>
+    servers
+      .filter((host) => host.role === role)
+      .map((host) => ({ namespace: host.name, ip: Ip.parse(addresses.get(host) ?? CONTROL_IP) }));
   return {
     ...plan.finish(),
-    cast: { nodes, relay: part("relay"), control: part("control"), web: part("web"), clients },
+    cast: { nodes, relays: parts("relay"), control: parts("control")[0], web: parts("web")[0], clients },
   };
 }
 

@@ -1,6 +1,8 @@
 /** The lab's own certificate authority: a certificate for each name, made when somebody first asks for it. */
 import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
+import { isIP } from "node:net";
 import { createSecureContext, type SecureContext } from "node:tls";
+import { Ip } from "../../agent/src/base/address.ts";
 import { wallTime } from "../../agent/src/base/time.ts";
 import {
   basicConstraints,
@@ -23,7 +25,10 @@ export class Authority {
 
   constructor(now: number) {
     this.#now = now;
-    this.certPem = toPem("CERTIFICATE", this.#issue(NAME, this.#key, certificateAuthority()));
+    this.certPem = toPem(
+      "CERTIFICATE",
+      this.#issue(NAME, createPublicKey(this.#key), certificateAuthority()),
+    );
   }
 
   /** For `SNICallback`. */
@@ -37,19 +42,26 @@ export class Authority {
 
   certificateFor(host: string): { readonly key: string; readonly cert: string } {
     const key = newKey();
-    const certificate = this.#issue(host, key, [
-      basicConstraints(),
-      keyUsageSignature(),
-      extendedKeyUsageServer(),
-      subjectAlternativeNames([host], []),
-    ]);
     return {
       key: key.export({ format: "pem", type: "pkcs8" }).toString(),
-      cert: toPem("CERTIFICATE", certificate),
+      cert: this.certify(host, createPublicKey(key)),
     };
   }
 
-  #issue(subject: string, key: KeyObject, extensions: readonly Uint8Array[]): Uint8Array {
+  /** A server's certificate for another's key, as PEM. @param host a DNS name or an IP address */
+  certify(host: string, publicKey: KeyObject, lifetimeMs = 30 * DAY): string {
+    const names =
+      isIP(host) === 0 ? subjectAlternativeNames([host], []) : subjectAlternativeNames([], [Ip.parse(host)]);
+    const extensions = [basicConstraints(), keyUsageSignature(), extendedKeyUsageServer(), names];
+    return toPem("CERTIFICATE", this.#issue(host, publicKey, extensions, lifetimeMs));
+  }
+
+  #issue(
+    subject: string,
+    publicKey: KeyObject,
+    extensions: readonly Uint8Array[],
+    lifetimeMs = 30 * DAY,
+  ): Uint8Array {
     const serial = randomBytes(16);
     serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40;
     return encodeCertificate(
@@ -58,8 +70,8 @@ export class Authority {
         issuer: NAME,
         serial,
         notBefore: wallTime(this.#now - DAY),
-        notAfter: wallTime(this.#now + 30 * DAY),
-        publicKey: createPublicKey(key).export({ format: "der", type: "spki" }),
+        notAfter: wallTime(this.#now + lifetimeMs),
+        publicKey: publicKey.export({ format: "der", type: "spki" }),
         algorithm: "ecdsa-p256-sha256",
         extensions,
       },

@@ -24,16 +24,16 @@ const TTL = 5;
 /** RFC 1035 section 4.2.1: of a datagram. */
 const MAX_DATAGRAM = 512;
 
-/** @param hosts of a scenario, which come first */
-export function labNames(cloud: LabCloud, hosts: Names): Names {
+/** @param hosts of a scenario, which come first. @param own names that the endpoint host has beside those of AWS */
+export function labNames(cloud: LabCloud, hosts: Names, own: readonly string[] = []): Names {
   return (name) => {
     const known = hosts(name);
     if (known !== undefined) return known;
-    if (endpointOf(name, cloud) !== undefined) return [cloud.endpointHost.ip];
+    if (own.includes(name) || endpointOf(name, cloud) !== undefined) return [cloud.endpointHost.ip];
     for (const region of cloud.regions.values()) {
       for (const { privateIps, publicIp } of region.interfaces.values()) {
-        const own = privateIps.find((ip) => privateName(ip, region.name) === name);
-        if (own !== undefined) return [own];
+        const inside = privateIps.find((ip) => privateName(ip, region.name) === name);
+        if (inside !== undefined) return [inside];
         if (publicIp !== undefined && publicName(publicIp, region.name) === name) return [publicIp];
       }
     }

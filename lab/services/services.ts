@@ -1,6 +1,6 @@
 /**
  * What an instance in the lab talks to, as on AWS: its metadata, the endpoints of EC2, Auto Scaling, Systems Manager, Secrets
- * Manager and S3 under their own names, and the DNS that knows them. Requests are HTTP(S) on real sockets, signatures are
+ * Manager and S3 under their own names, Let's Encrypt's directory, and the DNS that knows them. Requests are HTTP(S) on real sockets, signatures are
  * checked, and every call is judged by the policies of the caller's role.
  *
  * One process holds the sockets in all namespaces. In the router of each VPC it listens on 169.254.169.254 (metadata) and
@@ -17,12 +17,13 @@
 import { appendFileSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
-import type { AddressInfo, Server, Socket } from "node:net";
+import { type AddressInfo, type Server, Socket } from "node:net";
 import { join } from "node:path";
 import { Ip, IpPort } from "../../agent/src/base/address.ts";
 import { openSocketIn, setTimeToLive, SOCK_STREAM } from "../../agent/src/io/ffi/namespace-sockets.ts";
 import { SOCK_DGRAM } from "../../agent/src/io/ffi/libc.ts";
 import type { LabCloud, LabInstance, LabServices, ServiceHost } from "../cloud/cloud.ts";
+import { Acme, ACME_HOST } from "./acme.ts";
 import { Authority } from "./authority.ts";
 import { Credentials, type Session } from "./credentials.ts";
 import { labNames, type Names, serveDnsTcp, serveDnsUdp } from "./dns.ts";
@@ -69,7 +70,7 @@ export async function startServices(
   writeFileSync(caFile, authority.certPem, { mode: 0o644 });
   const sockets = new Sockets();
   try {
-    const names = labNames(cloud, options.hosts ?? (() => undefined));
+    const names = labNames(cloud, options.hosts ?? (() => undefined), [ACME_HOST]);
     for (const { id, namespace } of allVpcs(cloud)) {
       const netns = host.netns(namespace);
       const metadata = createServer(core.metadataListener((from) => cloud.instanceAt(id, from)));
@@ -77,7 +78,11 @@ export async function startServices(
       await sockets.dns(netns, RESOLVER_IP, names);
     }
     const netns = host.netns(cloud.endpointHost.namespace);
-    await sockets.tcp(netns, cloud.endpointHost.ip, 443, tlsServer(core, authority));
+    const own = new IpPort(Ip.parse(cloud.endpointHost.ip), 0);
+    const connect = (ip: string, port: number): Socket =>
+      new Socket({ fd: openSocketIn({ netns, type: SOCK_STREAM, address: own }) }).connect(port, ip);
+    const acme = new Acme({ authority, resolve: names, connect });
+    await sockets.tcp(netns, cloud.endpointHost.ip, 443, tlsServer(core, authority, acme));
     await sockets.dns(netns, cloud.endpointHost.ip, names);
   } catch (error) {
     await sockets.close();
@@ -192,13 +197,15 @@ async function respond(
   }
 }
 
-function tlsServer(core: Core, authority: Authority): Server {
+function tlsServer(core: Core, authority: Authority, acme: Acme): Server {
   return createTlsServer(
     {
       SNICallback: (host, done) => done(null, authority.contextFor(host)),
       ...authority.certificateFor("amazonaws.com"),
     },
-    core.listener((request) => core.endpoints.answer(request)),
+    core.listener((request) =>
+      request.headers["host"] === ACME_HOST ? acme.answer(request) : core.endpoints.answer(request),
+    ),
   );
 }
 

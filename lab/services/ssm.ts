@@ -22,7 +22,7 @@ const MAX_VALUE_BYTES = 4096;
 
 async function getParameter(call: Call): Promise<HttpAnswer> {
   const fields = jsonFields(call.request, ["Name", "WithDecryption"]);
-  const name = textField(fields, "Name");
+  const name = nameIn(call, textField(fields, "Name"));
   call.authorize("ssm:GetParameter", [parameterResource(call, name)]);
   const parameter = call.region.parameters.get(name);
   if (parameter === undefined) throw new AwsError("ParameterNotFound", "");
@@ -63,6 +63,13 @@ async function putParameter(call: Call): Promise<HttpAnswer> {
   }
   const { version } = call.region.putParameter(name, value, { overwrite });
   return jsonAnswer({ Version: version, Tier: "Standard" });
+}
+
+/** Parameters are asked for by their name or their ARN. */
+function nameIn(call: Call, asked: string): string {
+  if (!asked.startsWith("arn:")) return asked;
+  const all = [...call.region.parameters.values()];
+  return all.find(({ arn }) => arn === asked)?.name ?? asked.replace(/^.*:parameter/, "");
 }
 
 /** The slash in front of a name is the one in the ARN. */

@@ -155,6 +155,9 @@ describe("a single exit node", () => {
     const { ssm } = await start();
     const read = await ssm.send(new GetParameterCommand({ Name: "/mine/key", WithDecryption: true }));
     expect(read.Parameter).toMatchObject({ Name: "/mine/key", Type: "SecureString", Value: "spkey-1" });
+    const { ARN = "" } = read.Parameter ?? {};
+    const byArn = await ssm.send(new GetParameterCommand({ Name: ARN, WithDecryption: true }));
+    expect(byArn.Parameter).toEqual(read.Parameter);
     const raw = await ssm.send(new GetParameterCommand({ Name: "/mine/key" }));
     expect(raw.Parameter?.Value).not.toContain("spkey-1");
     const denied = [
