@@ -165,6 +165,8 @@ export function renderAgentUserData(props: AgentUserDataProps): string {
 export function agentConfig(props: AgentUserDataProps): Readonly<Record<string, unknown>> {
   const { relay, coordination } = props;
   const own = coordination === undefined ? {} : ownNetwork(coordination, relay);
+  // One writes the instance's health tags: the tunnel, and without it the relay, and without that the coordination server.
+  const writer = props.tunnel !== false ? "tunnel" : relay !== undefined ? "relay" : "control";
   return defined({
     ...(props.tunnel === false
       ? {}
@@ -185,8 +187,9 @@ export function agentConfig(props: AgentUserDataProps): Readonly<Record<string, 
           egressAddresses: props.egressAddresses,
           healthTags: mapped(props.healthTags, (one) => (one ? "on" : "off")),
         }),
-    relay: relay === undefined ? undefined : relayConfig(relay, coordination !== undefined),
-    control: coordination === undefined ? undefined : controlConfig(coordination),
+    relay:
+      relay === undefined ? undefined : relayConfig(relay, coordination !== undefined, writer === "relay"),
+    control: coordination === undefined ? undefined : controlConfig(coordination, writer === "control"),
   });
 }
 
@@ -202,16 +205,24 @@ function ownNetwork({ hostname, acme }: CoordinationSettings, relay: RelaySettin
   };
 }
 
-function relayConfig(relay: RelaySettings, coordination: boolean): Readonly<Record<string, unknown>> {
+function relayConfig(
+  relay: RelaySettings,
+  coordination: boolean,
+  writesTags: boolean,
+): Readonly<Record<string, unknown>> {
   const { address, hostname, acme, regionId, regionCode, regionName } = relay;
   return defined({
     ...(acme === undefined ? {} : acmeConfig(acme)),
     ...{ address, hostname, regionId, regionCode, regionName },
     coordination: coordination ? true : undefined,
+    healthTags: writesTags ? "auto" : undefined,
   });
 }
 
-function controlConfig(coordination: CoordinationSettings): Readonly<Record<string, unknown>> {
+function controlConfig(
+  coordination: CoordinationSettings,
+  writesTags: boolean,
+): Readonly<Record<string, unknown>> {
   return defined({
     ...(coordination.acme === undefined ? {} : acmeConfig(coordination.acme)),
     hostname: coordination.hostname,
@@ -219,6 +230,7 @@ function controlConfig(coordination: CoordinationSettings): Readonly<Record<stri
     derpMap: coordination.derpMap === undefined ? undefined : DERP_MAP_PATH,
     joinTokenFile: JOIN_TOKEN_PATH,
     joinToken: mapped(coordination.joinParameterName, (name) => `ssm:${name}`),
+    healthTags: writesTags ? "auto" : undefined,
   });
 }
 

@@ -6,6 +6,7 @@ import { checkedParameterName } from "./auth-key.ts";
 import { CellIdentity } from "./cell-identity.ts";
 import type { IngressAddress } from "./direct-ingress.ts";
 import { given } from "./given.ts";
+import { HEALTH_TAG_FILTER } from "./health-tags.ts";
 import {
   derpMap,
   type DerpMapRegion,
@@ -70,6 +71,7 @@ export class CoordinationNode extends Construct {
   readonly url: string;
   readonly identity: CellIdentity;
   readonly derpMapRegion: DerpMapRegion | undefined;
+  readonly healthTagFilter = HEALTH_TAG_FILTER;
 
   constructor(scope: Construct, id: string, props: CoordinationNodeProps) {
     super(scope, id);

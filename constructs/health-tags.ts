@@ -2,11 +2,11 @@
  * The EC2 tags by which an instance says how it is: the one place that IAM conditions, `ignoreChanges`, alarms, the agent that
  * writes them and those who read them have their names from. The agent formats and parses the values (health/node-tags.ts):
  *
- *   sallyport:path      direct | relay:CODE | mixed | idle | blocked | unknown      of the peers with traffic
+ *   sallyport:path      direct | relay:CODE | mixed | idle | blocked | unknown      of the peers with traffic; a server is idle
  *   sallyport:health    ok, or the worst reason, such as udp-blocked
  *   sallyport:peers     12/14 direct         of the peers with traffic
  *   sallyport:endpoint  203.0.113.5:41641    where peers reach it, or unknown
- *   sallyport:relay     CODE                 its home relay, or none
+ *   sallyport:relay     CODE                 its home relay, or none; of a relay without a tunnel its own
  *   sallyport:egress    198.51.100.7         where exit traffic comes from; unknown, or none
  *   sallyport:version   0.1.0
  *   sallyport:updated   2026-11-22T09:03:46Z

@@ -8,7 +8,7 @@ import { hostname as systemHostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { Ip } from "./base/address.ts";
+import { Ip, IpPort } from "./base/address.ts";
 import { UsageError } from "./base/errors.ts";
 import type { Log } from "./base/log.ts";
 import { type Calendar, type Instant, type Millis, seconds, since } from "./base/time.ts";
@@ -30,6 +30,7 @@ import { readStateFile, writeFileAtomic } from "./io/state-store.ts";
 import type { ControlRole, ControlRoleOptions } from "./roles/control.ts";
 import type { Daemon, DaemonOptions } from "./roles/daemon.ts";
 import type { Relay, RelayOptions } from "./roles/relay.ts";
+import type { ServerTagsOptions, TaggedServer } from "./roles/server-tags.ts";
 
 /** What a test replaces. */
 export interface MainParts {
@@ -60,8 +61,9 @@ const systemRoles: Roles = {
   async daemon({ logLevel, ...settings }) {
     return await startDaemon({ ...settings, log: createLogger({ level: logLevel }) });
   },
-  async relay({ logLevel, listen, address, hostname, coordination, ...settings }) {
+  async relay({ logLevel, listen, address, hostname, coordination, healthTags, ...settings }) {
     const log = createLogger({ level: logLevel });
+    const tags = { healthTags, stateDir: settings.stateDir, log };
     const options = {
       ...settings,
       listen: { host: listen.host ?? ANY_ADDRESS, port: listen.port },
@@ -69,10 +71,10 @@ const systemRoles: Roles = {
       addresses: address === undefined ? [] : [Ip.parse(address)],
       log,
     };
-    if (coordination !== undefined) return await startBoth(options, coordination, log);
+    if (coordination !== undefined) return await startBoth(options, coordination, tags);
     const relay = await startRelay(options);
     await writeRelayMap(options, relay, log);
-    return relay;
+    return await withTags(relay, options, tags);
   },
   async control(settings) {
     const log = createLogger({ level: settings.logLevel });
@@ -80,7 +82,12 @@ const systemRoles: Roles = {
       ...controlOptions(settings, log),
       derpMap: await readRelayMap(settings.derpMap ?? join(settings.stateDir, RELAY_MAP)),
     });
-    return await withJoinToken(settings, control, log);
+    const { healthTags, stateDir, hostname = "" } = settings;
+    const tagged = await withServerTags(control, {
+      ...{ healthTags, stateDir, log, relay: undefined },
+      endpoint: endpointOf(Ip.tryParse(hostname), control.port),
+    });
+    return await withJoinToken(settings, tagged, log);
   },
   async wireguard({ logLevel, ...settings }) {
     const { startPlainTunnel } = await import("./roles/plain-tunnel.ts");
@@ -88,7 +95,14 @@ const systemRoles: Roles = {
   },
 };
 
-async function startBoth(relay: RelayOptions, settings: ControlSettings, log: Log): Promise<RunningRole> {
+type TagSettings = Pick<ServerTagsOptions, "healthTags" | "stateDir" | "log">;
+
+async function startBoth(
+  relay: RelayOptions,
+  settings: ControlSettings,
+  tags: TagSettings,
+): Promise<RunningRole> {
+  const { log } = tags;
   const { startSharedPort } = await import("./roles/shared-port.ts");
   const both = await startSharedPort({
     relay,
@@ -98,7 +112,30 @@ async function startBoth(relay: RelayOptions, settings: ControlSettings, log: Lo
     }),
   });
   await writeRelayMap(relay, both.relay, log);
-  return await withJoinToken(settings, { certPin: both.control.certPin, close: () => both.close() }, log);
+  const { certPin } = both.control;
+  const server = { certPin, certificateEnds: () => both.relay.certificateEnds(), close: () => both.close() };
+  return await withJoinToken(settings, await withTags(server, relay, tags), log);
+}
+
+/** A relay's, which may be a coordination server, too. */
+async function withTags<Server extends TaggedServer>(
+  server: Server,
+  { addresses = [], listen, regionCode }: RelayOptions,
+  settings: TagSettings,
+): Promise<Server> {
+  const endpoint = endpointOf(addresses[0], listen.port);
+  return await withServerTags(server, { ...settings, endpoint, relay: regionCode });
+}
+
+async function withServerTags<Server extends TaggedServer>(
+  server: Server,
+  options: ServerTagsOptions,
+): Promise<Server> {
+  return await (await import("./roles/server-tags.ts")).withServerTags(server, options);
+}
+
+function endpointOf(ip: Ip | undefined, port: number): IpPort | undefined {
+  return ip === undefined ? undefined : new IpPort(ip, port);
 }
 
 function controlOptions(settings: ControlSettings, log: Log): Omit<ControlRoleOptions, "derpMap"> {

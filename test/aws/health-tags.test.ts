@@ -5,11 +5,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DescribeTagsCommand, EC2Client } from "@aws-sdk/client-ec2";
 import { HEALTH_TAG_KEYS } from "../../constructs/health-tags.ts";
+import { IpPort } from "../../agent/src/base/address.ts";
 import type { LogFields } from "../../agent/src/base/log.ts";
-import type { NodeState } from "../../agent/src/health/node-tags.ts";
+import { VERSION } from "../../agent/src/base/version.ts";
+import { type NodeState, readNodeTags } from "../../agent/src/health/node-tags.ts";
 import { Imds } from "../../agent/src/io/aws/imds.ts";
 import { InstanceTags, looksLikeEc2 } from "../../agent/src/io/aws/instance-tags.ts";
+import { systemCalendar } from "../../agent/src/io/calendar.ts";
 import { startHealthTags } from "../../agent/src/roles/health-tags.ts";
+import { startRelay } from "../../agent/src/roles/relay.ts";
+import { withServerTags } from "../../agent/src/roles/server-tags.ts";
 import { requires } from "../skip.ts";
 import { Cloud } from "./cloud.ts";
 import { MotoProxy } from "./moto-proxy.ts";
@@ -70,12 +75,16 @@ const imdsAt = (port: number) => new Imds({ endpoint: `http://127.0.0.1:${port}`
 function start(
   options: { readonly imds?: Imds; readonly credentials?: typeof CREDENTIALS | undefined } = {},
 ) {
-  const tags = new InstanceTags({
+  const tags = instanceTags(options);
+  return startHealthTags({ mode: "on", stateDir: folder, read: () => state, log, tags });
+}
+
+function instanceTags(options: Parameters<typeof start>[0] = {}): InstanceTags {
+  return new InstanceTags({
     ...{ endpoint: proxy.endpoint, credentials: CREDENTIALS, env: {} },
     imds: imdsAt((metadata.address() as AddressInfo).port),
     ...options,
   });
-  return startHealthTags({ mode: "on", stateDir: folder, read: () => state, log, tags });
 }
 
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
@@ -182,6 +191,25 @@ it("without metadata there is one warning that says why", async () => {
   await until(() => loggedAs("health-tags-failing").length > 0);
   expect(loggedAs("health-tags-failing")).toMatchObject([{ code: "imds-unreachable" }]);
   await running.close();
+}, 30_000);
+
+it("a relay without a tunnel writes them, too: its fleet shows it idle, with its region and address", async () => {
+  const relay = await startRelay({
+    ...{ listen: { host: "127.0.0.1", port: 0 }, stunPort: -1, hostname: "127.0.0.1", stateDir: folder },
+    ...{ regionId: 900, regionCode: "fra", log },
+  });
+  const endpoint = IpPort.parse("198.51.100.7:443");
+  const options = { stateDir: folder, endpoint, relay: "fra", log, tags: instanceTags() };
+  const tagged = await withServerTags(relay, { healthTags: "on", ...options });
+  await until(async () => (await tagsNow())["sallyport:updated"] !== undefined);
+  const tags = await tagsNow();
+  expect(Object.keys(tags).sort()).toEqual(["Name", ...HEALTH_TAG_KEYS].sort());
+  expect(readNodeTags(new Map(Object.entries(tags)), systemCalendar.now())).toMatchObject({
+    ...{ path: "idle", health: "ok", relay: "fra", endpoint: endpoint.text, egress: "none" },
+    ...{ version: VERSION, doubt: undefined },
+  });
+  await tagged.close();
+  expect(await tagsNow()).toMatchObject({ "sallyport:path": "unknown", "sallyport:health": "stopped" });
 }, 30_000);
 
 test("off an instance nothing is asked unless it was told to", async () => {

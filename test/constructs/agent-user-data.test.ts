@@ -79,6 +79,20 @@ test("the agent looks for its configuration there, and knows every key in it", (
   });
 });
 
+test("one writes the instance's health tags: the tunnel; without it the relay; without that the coordination server", () => {
+  const relay = { address: "198.51.100.7", regionId: 900, regionCode: "fra" };
+  const coordination = { hostname: "198.51.100.7" };
+  const writers = (props: AgentUserDataProps) => {
+    const config = agentConfig(props) as { relay?: object; control?: object };
+    expect(agentConfigSchema.safeParse(config)).toMatchObject({ success: true });
+    return [config.relay, config.control].map((part) => part !== undefined && "healthTags" in part);
+  };
+  expect(writers({ relay, coordination })).toEqual([false, false]);
+  expect(writers({ tunnel: false, relay })).toEqual([true, false]);
+  expect(writers({ tunnel: false, relay, coordination })).toEqual([true, false]);
+  expect(writers({ tunnel: false, coordination })).toEqual([false, true]);
+});
+
 test("the agent that is on the image is started", () => {
   const { status, stdout } = run({}, true);
   expect(status).toBe(0);

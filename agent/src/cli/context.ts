@@ -3,7 +3,7 @@ import type { IpPort } from "../base/address.ts";
 import type { Calendar } from "../base/time.ts";
 import type { LogLevel } from "../io/logger.ts";
 import type { AcmeSettings } from "../io/acme-certificate.ts";
-import type { Listen } from "../io/config.ts";
+import type { HealthTagsMode, Listen } from "../io/config.ts";
 import type { WireGuardFile } from "../io/wireguard-file.ts";
 import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
 
@@ -65,7 +65,7 @@ export interface DaemonSettings extends Partial<ForwardingChoices> {
   readonly exitNode: string | undefined;
   readonly exitNodeAllowLanAccess: boolean | undefined;
   readonly exitNodeDns: readonly string[] | undefined;
-  readonly healthTags: "auto" | "on" | "off";
+  readonly healthTags: HealthTagsMode;
   readonly metrics: Listen | "off";
   /** A UDP port of this machine. */
   readonly embeddedMetrics: number | "stdout" | "off";
@@ -93,6 +93,8 @@ export interface RelaySettings {
   readonly keyFile: string | undefined;
   readonly acme: AcmeSettings | undefined;
   readonly address: string | undefined;
+  /** Of the instance: for one without a tunnel. */
+  readonly healthTags: HealthTagsMode;
   /** The coordination server that shares the relay's TLS port. */
   readonly coordination: ControlSettings | undefined;
 }
@@ -115,6 +117,8 @@ export interface ControlSettings {
   /** Where the join token is written. */
   readonly joinTokenFile: string | undefined;
   readonly joinToken: { readonly parameter: string } | undefined;
+  /** As of a relay, whose setting counts where both share a port. */
+  readonly healthTags: HealthTagsMode;
   /** "10.1.0.0/16" or "10.1.0.0/16=tag:router". */
   readonly autoApproveRoutes?: readonly string[] | undefined;
 }

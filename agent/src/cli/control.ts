@@ -28,6 +28,10 @@ export function controlCommand(context: CommandContext): Command {
     )
     .option("--state-dir <directory>", `the network's state (default ${DEFAULT_STATE_DIR})`)
     .option("--socket <path>", `Unix socket for the commands (default ${DEFAULT_CONTROL_SOCKET})`)
+    .option(
+      "--health-tags <mode>",
+      "write how it is to this EC2 instance's tags, where no tunnel does: auto, on or off (default off)",
+    )
     .option("--log-level <level>", "debug, info, warn or error (default info)")
     .addOption(configOption())
     .addCommand(authKeyCommand(context))
@@ -52,6 +56,7 @@ export async function readControlSettings(
     stateDir: values.stateDir ?? DEFAULT_STATE_DIR,
     socket: values.socket ?? DEFAULT_CONTROL_SOCKET,
     logLevel: values.logLevel ?? "info",
+    healthTags: values.healthTags ?? "off",
     listen: values.listen ?? { host: undefined, port: DEFAULT_PORT },
   };
 }

@@ -25,6 +25,10 @@ export function relayCommand(context: CommandContext): Command {
       "be the coordination server on the same port, as the file's control section says",
     )
     .option("--state-dir <directory>", `key and certificate (default ${DEFAULT_STATE_DIR})`)
+    .option(
+      "--health-tags <mode>",
+      "write how it is to this EC2 instance's tags, where no tunnel does: auto, on or off (default off)",
+    )
     .option("--log-level <level>", "debug, info, warn or error (default info)")
     .addOption(configOption())
     .action(async (flags: FlagValues) => {
@@ -49,6 +53,7 @@ async function readRelaySettings(flags: FlagValues, context: CommandContext): Pr
     coordination: coordination === true ? await sharedCoordination(flags, values, context) : undefined,
     stateDir: values.stateDir ?? DEFAULT_STATE_DIR,
     logLevel: values.logLevel ?? "info",
+    healthTags: values.healthTags ?? "off",
     listen: values.listen ?? { host: undefined, port: DEFAULT_PORT },
     stunPort: values.stunPort ?? DEFAULT_STUN_PORT,
     regionId: values.regionId ?? DEFAULT_REGION,

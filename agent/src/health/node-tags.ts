@@ -43,6 +43,30 @@ export function nodeState(
   };
 }
 
+/** What an instance says that serves others and has no tunnel. */
+export interface ServerFacts {
+  readonly version: string;
+  /** Where clients reach it, if that is known by address. */
+  readonly endpoint: IpPort | undefined;
+  /** The code of its own region, where it is a relay. */
+  readonly relay: string | undefined;
+  /** Worst first. */
+  readonly problems: readonly HealthProblem[];
+}
+
+/** A server has no paths of its own. */
+export function serverState({ version, endpoint, relay, problems }: ServerFacts): NodeState {
+  return {
+    "sallyport:path": "idle",
+    "sallyport:health": problems[0]?.reason ?? HEALTHY,
+    "sallyport:peers": "0/0 direct",
+    "sallyport:endpoint": endpoint?.text ?? "unknown",
+    "sallyport:relay": relay === undefined ? "none" : code(relay),
+    "sallyport:egress": "none",
+    "sallyport:version": version,
+  };
+}
+
 /** What an agent leaves behind that ends in order. */
 export function lastState(state: NodeState): NodeState {
   const reason: HealthReason = "stopped";

@@ -27,6 +27,8 @@ export const HEALTH_REASONS = [
   "routes-lost",
   /** The internet sees the tunnel's port at another address than the ingress interface's. */
   "ingress-wrong-address",
+  /** A server's certificate has ended and could not be renewed: clients without its pin refuse it. */
+  "certificate-ended",
   /** No answer came by the way out yet, so nobody knows which address the internet sees. */
   "egress-unproven",
   /** The coordination server can not be reached; the last map is in use. */

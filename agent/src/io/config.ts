@@ -18,6 +18,9 @@ export interface Listen {
   readonly port: number;
 }
 
+/** Whether a role writes how it is to the tags of its instance. `auto`: where this is an EC2 instance. */
+export type HealthTagsMode = "auto" | "on" | "off";
+
 /** Where a secret is read from. Only a variable may hold it itself. */
 export type SecretSource =
   | { readonly kind: "stdin" }
@@ -111,12 +114,7 @@ export const daemonSettings = {
   exitNodeAllowLanAccess: onOff("--exit-node-allow-lan-access", "SALLYPORT_EXIT_NODE_ALLOW_LAN_ACCESS"),
   exitNodeDns: list("--exit-node-dns", "SALLYPORT_EXIT_NODE_DNS", "IP addresses of DNS servers"),
   ...forwardingSettings(),
-  healthTags: {
-    flag: "--health-tags",
-    variable: "SALLYPORT_HEALTH_TAGS",
-    schema: z.enum(["auto", "on", "off"]),
-    remedy: "auto (on where this is an EC2 instance), on or off",
-  },
+  healthTags: healthTags("SALLYPORT_HEALTH_TAGS"),
   metrics: metrics(),
   embeddedMetrics: embeddedMetrics(),
 } satisfies Settings;
@@ -149,6 +147,7 @@ export const relaySettings = {
     schema: z.union([z.ipv4(), z.ipv6()]),
     remedy: "the IP address by which clients reach this relay",
   },
+  healthTags: healthTags("SALLYPORT_RELAY_HEALTH_TAGS"),
   coordination: {
     flag: "--coordination",
     variable: "SALLYPORT_RELAY_COORDINATION",
@@ -179,6 +178,7 @@ export const controlSettings = {
   ),
   authKeyFile: text("--auth-key-file", "SALLYPORT_CONTROL_AUTH_KEY_FILE", "a file for the first auth key"),
   joinTokenFile: text("--join-token-file", "SALLYPORT_CONTROL_JOIN_TOKEN_FILE", "a file for the join token"),
+  healthTags: healthTags("SALLYPORT_CONTROL_HEALTH_TAGS"),
   joinToken: {
     flag: "--join-token",
     variable: "SALLYPORT_CONTROL_JOIN_TOKEN",
@@ -347,6 +347,15 @@ function list(flag: string, variable: string, what: string): Setting<readonly st
     variable,
     schema: z.union([z.array(z.string()), split]),
     remedy: `${what}, separated by commas`,
+  };
+}
+
+function healthTags(variable: string): Setting<HealthTagsMode> {
+  return {
+    flag: "--health-tags",
+    variable,
+    schema: z.enum(["auto", "on", "off"]),
+    remedy: "auto (on where this is an EC2 instance), on or off",
   };
 }
 

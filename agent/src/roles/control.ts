@@ -7,6 +7,7 @@ import { ParseError, OperationError, UsageError } from "../base/errors.ts";
 import { clampPrivateKey, formatPrivateKey, MachinePrivate, parsePrivateKey } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
 import { randomBytes } from "../base/random.ts";
+import type { WallTime } from "../base/time.ts";
 import type { JsonObject } from "../core/control/json.ts";
 import { Coordination } from "../engine/coordination.ts";
 import type { RouteApproval } from "../engine/coordination-view.ts";
@@ -70,6 +71,8 @@ export interface ControlRole {
   readonly port: number;
   readonly coordination: Coordination;
   readonly driver: CoordinationDriver;
+  /** When the certificate in use ends; `undefined` without one of its own. */
+  certificateEnds(): WallTime | undefined;
   close(): Promise<void>;
 }
 
@@ -115,6 +118,7 @@ export async function startControl(options: ControlRoleOptions): Promise<Control
     return {
       ...{ url, publicKey: attached.publicKey.text, certPin, port },
       ...{ coordination: driver.coordination, driver, close },
+      certificateEnds: () => (acme?.current ?? own)?.notAfter,
     };
   } catch (error) {
     await close();

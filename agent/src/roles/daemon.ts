@@ -34,7 +34,7 @@ import { findTarget, shortName } from "../health/target.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
 import { HealthCheck } from "../io/health-check.ts";
-import type { Listen } from "../io/config.ts";
+import type { HealthTagsMode, Listen } from "../io/config.ts";
 import { localAddresses } from "../io/local-addresses.ts";
 import { serveLocalApi } from "../io/local-api-server.ts";
 import { nodeSuite } from "../io/node-suite.ts";
@@ -88,7 +88,7 @@ export interface DaemonOptions extends Partial<ForwardingChoices> {
   readonly hostname: string | undefined;
   readonly advertiseExitNode: boolean | undefined;
   /** Whether to write how it is to the tags of this EC2 instance. @default "off" */
-  readonly healthTags?: "auto" | "on" | "off";
+  readonly healthTags?: HealthTagsMode;
   readonly advertiseRoutes?: readonly string[] | undefined;
   readonly acceptRoutes?: boolean | undefined;
   readonly exitNode?: string | undefined;

@@ -9,11 +9,12 @@ import { TagWriter } from "../health/tag-writer.ts";
 import { InstanceTags, looksLikeEc2, type TagFailure } from "../io/aws/instance-tags.ts";
 import { systemCalendar } from "../io/calendar.ts";
 import { now } from "../io/clock.ts";
+import type { HealthTagsMode } from "../io/config.ts";
 import { systemRandom } from "../io/random.ts";
 import { readStateFile, writeFileAtomic } from "../io/state-store.ts";
 
 export interface HealthTagsOptions {
-  readonly mode: "auto" | "on" | "off";
+  readonly mode: HealthTagsMode;
   /** Keeps when the last write was, so that a process that is restarted often does not write more often. */
   readonly stateDir: string;
   readonly read: () => NodeState;

@@ -10,7 +10,7 @@ import { Ip, IpPort } from "../base/address.ts";
 import { UsageError } from "../base/errors.ts";
 import type { NodePublic } from "../base/keys.ts";
 import type { Log } from "../base/log.ts";
-import { type Calendar, millis } from "../base/time.ts";
+import { type Calendar, millis, type WallTime } from "../base/time.ts";
 import type { DerpCounters } from "../core/derp/server-counters.ts";
 import { DerpServer } from "../core/derp/server.ts";
 import { type DerpRegion, derpRegionToJson, type DerpRegionJson } from "../core/path/derp-map.ts";
@@ -68,6 +68,8 @@ export interface Relay {
   /** The same as it stands in a DERPMap. */
   readonly derpMapRegion: DerpRegionJson;
   readonly counters: DerpCounters;
+  /** When the certificate in use ends. */
+  certificateEnds(): WallTime;
   close(): Promise<void>;
 }
 
@@ -88,8 +90,11 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     ...(allow === undefined ? {} : { allow }),
   });
   let server: HttpsServer | undefined;
-  const serve = (certificate: TlsCertificate): void =>
+  let inUse: TlsCertificate | undefined;
+  const serve = (certificate: TlsCertificate): void => {
+    inUse = certificate;
     server?.setSecureContext(relaySecureContext(certificate, derp.publicKey, calendar.now()));
+  };
   const acme = await startAcme(options, calendar, serve);
   const load = async () => acme?.current ?? (await loadCertificate(options, calendar));
   const certificate = await load();
@@ -127,6 +132,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     region,
     derpMapRegion: derpRegionToJson(region),
     counters: derp.counters,
+    certificateEnds: () => (inUse ?? certificate).notAfter,
     async close() {
       clearInterval(renewal);
       acme?.close();

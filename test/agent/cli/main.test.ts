@@ -347,7 +347,7 @@ test("relay and control get their settings from their part of the file", async (
     file,
     JSON.stringify({
       relay: { listen: "127.0.0.1:8443", regionCode: "nyc", address: "203.0.113.9" },
-      control: { listen: ":8444", domain: "mesh.example", socket: "/x.sock" },
+      control: { listen: ":8444", domain: "mesh.example", socket: "/x.sock", healthTags: "auto" },
     }),
   );
   const started: unknown[] = [];
@@ -362,10 +362,11 @@ test("relay and control get their settings from their part of the file", async (
     expect.objectContaining({
       listen: { host: "127.0.0.1", port: 8443 },
       ...{ regionCode: "nyc", regionId: 901, address: "203.0.113.9", stunPort: 3478 },
+      healthTags: "off",
     }),
     expect.objectContaining({
       listen: { host: undefined, port: 8444 },
-      ...{ domain: "mesh.example", socket: "/x.sock", derpMap: "map.json" },
+      ...{ domain: "mesh.example", socket: "/x.sock", derpMap: "map.json", healthTags: "auto" },
     }),
   ]);
 });

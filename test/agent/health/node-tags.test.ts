@@ -1,11 +1,13 @@
 import fc from "fast-check";
 import { HEALTH_TAG_KEYS } from "../../../constructs/health-tags.ts";
+import { IpPort } from "../../../agent/src/base/address.ts";
 import { type WallTime, wallTime } from "../../../agent/src/base/time.ts";
 import {
   lastState,
   nodeState,
   type NodeTags,
   readNodeTags,
+  serverState,
   tagsOf,
 } from "../../../agent/src/health/node-tags.ts";
 import { HEALTH_REASONS, type HealthProblem, worstFirst } from "../../../agent/src/health/reasons.ts";
@@ -67,6 +69,23 @@ test("the worst reason is told; without UDP and relay the node is blocked; down 
   expect(down).toMatchObject({ "sallyport:path": "unknown", "sallyport:health": "stopped" });
   expect(stateOf([], [], { BackendState: "NeedsLogin" })["sallyport:health"]).toBe("needs-login");
   expect(stateOf([], [], { BackendState: "Starting" })["sallyport:health"]).toBe("starting");
+});
+
+test("a server without a tunnel is idle, with the address and region of its own", () => {
+  const facts = { version: "0.1.0", endpoint: IpPort.parse("198.51.100.7:443"), relay: "fra", problems: [] };
+  expect(read(tagsOf(serverState(facts), NOW), NOW)).toMatchObject({
+    ...{ path: "idle", health: "ok", endpoint: "198.51.100.7:443", relay: "fra", egress: "none" },
+    doubt: undefined,
+  });
+  const named = serverState({
+    ...facts,
+    endpoint: undefined,
+    relay: undefined,
+    problems: [problem("certificate-ended")],
+  });
+  expect(read(tagsOf(named, NOW), NOW)).toMatchObject({
+    ...{ path: "idle", health: "certificate-ended", endpoint: "unknown", relay: "none", doubt: undefined },
+  });
 });
 
 test("an agent that ends leaves no path behind", () => {
