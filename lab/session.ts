@@ -9,6 +9,7 @@ import { BUNDLE, checkBundle } from "./bundle.ts";
 import { NETNS_FILES, removeNamespace } from "./cleanup.ts";
 import type { Hands } from "./cloud/hands.ts";
 import type { RunningCloud } from "./cloud/running.ts";
+import { answers } from "./dial.ts";
 import { Lab } from "./lab.ts";
 import { Machines } from "./machine/machines.ts";
 import { addLink, addNamespace, changeNamespace, type BuildOptions } from "./namespaces.ts";
@@ -48,6 +49,8 @@ const COMMAND_TIMEOUT_MS = 60_000;
 /** A machine whose ingress is on an interface of its own answers only once its agent has programmed it. */
 const JOIN_TIMEOUT_MS = 90_000;
 const PROBE_TIMEOUT_MS = 15_000;
+/** Of a load balancer's health check. */
+const CHECK_TIMEOUT_MS = 2_000;
 const POLL_MS = 100;
 const WEB_PORT = 80;
 /** Beside the stacks' own, which begin at 900. */
@@ -226,6 +229,8 @@ export class Session {
         await this.machines.boot(instance);
         this.#options.onChange?.(this);
       },
+      answers: (namespace, from, to) =>
+        answers({ netns: this.lab.namespace(namespace), from, to }, CHECK_TIMEOUT_MS),
       say: (line) => this.#options.say(line),
     };
   }

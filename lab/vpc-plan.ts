@@ -7,11 +7,13 @@
  *   instance ── ens6 ──┘          └── internet
  */
 import type { Prefix } from "../agent/src/base/address.ts";
-import type { CloudModel, NatGateway, Route, SecurityGroup, Subnet, Vpc } from "./model/model.ts";
+import type { Balancer, CloudModel, NatGateway, Route, SecurityGroup, Subnet, Vpc } from "./model/model.ts";
 import { nthAddress } from "./model/resources.ts";
 import { INTERNET_ROUTER, INTERNET_ROUTER_V6, type LinkSpec } from "./network.ts";
 import {
   BALANCED_MARK,
+  balancerRules,
+  type Forwarding,
   interfaceRules,
   referencedGroups,
   type RoutedInterface,
@@ -97,6 +99,10 @@ export class VpcPlan {
     this.#referenced = referencedGroups(model.securityGroups);
   }
 
+  get #balancers(): readonly Balancer[] {
+    return this.#model.balancers.filter(({ subnet }) => subnet.vpc === this.vpc);
+  }
+
   get natGateways(): readonly NatGateway[] {
     return this.#model.natGateways.filter(({ subnet }) => subnet.vpc === this.vpc);
   }
@@ -117,6 +123,7 @@ export class VpcPlan {
       namespace: this.namespace,
       commands: [
         ...SERVICE_ADDRESSES.map((address) => `addr add ${address} dev lo`),
+        ...this.#balancers.map(({ privateIp }) => `addr add ${privateIp.text}/32 dev lo`),
         "addr add fe80::2/64 dev internet nodad",
         "route add blackhole default metric 9999",
         "route add blackhole ::/0 metric 9999",
@@ -125,9 +132,22 @@ export class VpcPlan {
         toInternet(BALANCED_TABLE),
       ],
       commands6: [`rule add lookup ${LOCAL_TABLE} priority 100`],
-      rules: routerRules(this.#referenced, closed),
+      rules: routerRules({
+        referenced: this.#referenced,
+        closedV6: closed,
+        balancers: this.#balancers.map(({ privateIp }) => privateIp.text),
+      }),
       sysctls: ROUTER_SYSCTLS,
     };
+  }
+
+  /** What the load balancers lead to from now on. */
+  balance(forwardings: readonly Forwarding[]): NamespaceChange {
+    const rules = balancerRules(
+      forwardings,
+      this.#balancers.map(({ publicIp }) => publicIp.text),
+    );
+    return { namespace: this.namespace, commands: [], commands6: [], rules };
   }
 
   /** The routes of all subnets: once the NAT gateways are there. */

@@ -5,7 +5,9 @@
  *   eip_in / eip_out   public address ↔ private address: the gateway's one-to-one translation, also between two of the same VPC
  *   from_eni / to_eni  device → the security groups of the interface behind it
  *   check_eni          device → its source/destination check
- *   lb                 a load balancer's address and port → a target; marked, so that answers go back the same way
+ *   lb                 a load balancer's address and port → a target; marked, so that answers go back the same way. Its
+ *                      connections are tracked in a zone of their own: a target may have one with the same peer already that
+ *                      leaves by another way
  */
 import type { SecurityGroup, SecurityRule } from "./model/model.ts";
 
@@ -35,13 +37,33 @@ export interface Forwarding {
 /** On connections that came by a load balancer. */
 export const BALANCED_MARK = 0x1b;
 
-/** @param closedV6 subnets whose IPv6 leaves by an egress-only gateway: nobody outside may begin */
-export function routerRules(referenced: readonly string[], closedV6: readonly string[]): string {
+/** https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html: of UDP; of TCP it is 350 s. */
+const BALANCED_IDLE_S = 120;
+
+export interface RouterRules {
+  /** Groups that rules of others name. */
+  readonly referenced: readonly string[];
+  /** Subnets whose IPv6 leaves by an egress-only gateway: nobody outside may begin. */
+  readonly closedV6: readonly string[];
+  /** The private addresses from which load balancers ask for their targets' health. */
+  readonly balancers: readonly string[];
+}
+
+export function routerRules({ referenced, closedV6, balancers }: RouterRules): string {
   const sets = referenced.map(
     (id) => `
   set ${id} { type ipv4_addr; }
   set ${id}-v6 { type ipv6_addr; }`,
   );
+  const checks =
+    balancers.length === 0
+      ? ""
+      : `
+  chain output {
+    type filter hook output priority filter; policy accept;
+    ct state { established, related } accept
+    ip saddr { ${balancers.join(", ")} } oifname vmap @to_eni
+  }`;
   const closed = closedV6.map((prefix) => `    iifname "internet" ip6 daddr ${prefix} drop\n`).join("");
   return `table inet lab {
   map eip_in { type ipv4_addr : ipv4_addr; }
@@ -50,6 +72,10 @@ export function routerRules(referenced: readonly string[], closedV6: readonly st
   map lb_udp { type ipv4_addr . inet_service : ipv4_addr . inet_service; }
   map lb_tcp { type ipv4_addr . inet_service : ipv4_addr . inet_service; }
   set lb_ips { type ipv4_addr; }
+  set lb_flows {
+    type inet_proto . ipv4_addr . inet_service . ipv4_addr . inet_service
+    flags dynamic, timeout; timeout ${BALANCED_IDLE_S}s
+  }
   map check_eni { type ifname : verdict; }
   map checkto_eni { type ifname : verdict; }
   map from_eni { type ifname : verdict; }
@@ -68,6 +94,15 @@ ${closed}    iifname vmap @from_eni
     type filter hook input priority filter; policy accept;
     iifname "internet" ct state != { established, related } meta l4proto != ipv6-icmp drop
   }
+  chain zones {
+    type filter hook prerouting priority raw; policy accept;
+    iifname "internet" ip daddr @lb_ips ct zone set 1
+    iifname != "internet" meta l4proto . ip saddr . th sport . ip daddr . th dport @lb_flows ct zone set 1
+  }
+  chain flows {
+    type filter hook forward priority mangle; policy accept;
+    ct mark ${BALANCED_MARK} ct direction original update @lb_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport }
+  }${checks}
   chain balanced {
     type filter hook prerouting priority mangle; policy accept;
     iifname != "internet" ct mark ${BALANCED_MARK} ct direction reply meta mark set ${BALANCED_MARK}
@@ -128,7 +163,7 @@ export function translationRules(change: "add" | "delete", { privateIp, publicIp
   return `${change} element inet lab eip_in { ${inward} }\n${change} element inet lab eip_out { ${outward} }\n${change} element inet lab eip_inside { ${privateIp} }\n`;
 }
 
-/** @public All ports of a load balancer at once; those without a healthy target drop what comes. */
+/** All ports of all load balancers at once; those without a target drop what comes. */
 export function balancerRules(forwardings: readonly Forwarding[], publicIps: readonly string[]): string {
   const elements = (protocol: Forwarding["protocol"]): string =>
     forwardings

@@ -14,6 +14,12 @@ export interface Hands {
   detachVolume(volumeId: string, instance: LabInstance): Promise<void>;
   /** Runs its first boot. */
   boot(instance: LabInstance): Promise<void>;
+  /** Whether a TCP port answers to an address of a namespace's own. */
+  answers(
+    namespace: string,
+    from: string,
+    to: { readonly ip: string; readonly port: number },
+  ): Promise<boolean>;
   /** For people. */
   say(line: string): void;
 }

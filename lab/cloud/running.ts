@@ -8,6 +8,7 @@ import type { Wiring } from "../vpc-plan.ts";
 import { VpcPlan } from "../vpc-plan.ts";
 import { nodeNames } from "../node-names.ts";
 import type { LabBucket, LabCloud, LabInstance, LabRole } from "./cloud.ts";
+import { Balancers } from "./balancers.ts";
 import { RunningRegion } from "./region.ts";
 import type { Hands, Surroundings } from "./hands.ts";
 import { type InstanceState, wired } from "./state.ts";
@@ -30,6 +31,7 @@ export class RunningCloud implements LabCloud, Surroundings {
   readonly read: ReadCloud;
   readonly names: ReadonlyMap<string, string>;
   #hands: Hands | undefined;
+  #balancers: Balancers | undefined;
 
   constructor(read: ReadCloud, options: RunningOptions) {
     const { model } = read;
@@ -111,11 +113,14 @@ export class RunningCloud implements LabCloud, Surroundings {
   async start(hands: Hands): Promise<void> {
     this.#hands = hands;
     for (const region of this.regions.values()) await region.startAll();
+    this.#balancers = new Balancers({ cloud: this, instances: () => this.instances, hands });
+    await this.#balancers.start();
   }
 
   /** What is pending ends. */
   stop(): void {
     this.#hands = undefined;
+    this.#balancers?.stop();
     for (const region of this.regions.values()) region.stop();
   }
 }

@@ -113,6 +113,8 @@ export interface Listener {
   readonly port: number;
   readonly healthCheckPort: number;
   readonly targets: readonly { readonly instanceId: string; readonly port: number }[];
+  /** Autoscaling groups whose instances are targets, by name. */
+  readonly groups: readonly { readonly name: string; readonly port: number }[];
 }
 
 /** What a machine is launched from: an instance's own attributes, or a launch template's. */

@@ -259,6 +259,7 @@ const elasticIp = (elastic: StackResource): Ip => ipAt(elastic.publicIp, `${elas
 function readListener(resources: Resources, listener: StackResource): Listener {
   const action = asObjects(listener.values["default_action"])[0] ?? {};
   const group = resources.get("aws_lb_target_group", action["target_group_arn"], listener, "target group");
+  const groupPort = asNumber(group.values["port"], 0);
   const health = asObjects(group.values["health_check"])[0] ?? {};
   const protocol = asText(listener.values["protocol"]).toLowerCase();
   if (protocol !== "udp" && protocol !== "tcp") {
@@ -270,14 +271,18 @@ function readListener(resources: Resources, listener: StackResource): Listener {
   return {
     protocol,
     port: Number(needed(listener.values, "port", listener)),
-    healthCheckPort: asNumber(health["port"], asNumber(group.values["port"], 0)),
+    healthCheckPort: asNumber(health["port"], groupPort),
     targets: resources
       .of("aws_lb_target_group_attachment")
       .filter((one) => one.values["target_group_arn"] === group.id)
       .map((one) => ({
         instanceId: resources.get("aws_instance", one.values["target_id"], one, "instance").id,
-        port: asNumber(one.values["port"], asNumber(group.values["port"], 0)),
+        port: asNumber(one.values["port"], groupPort),
       })),
+    groups: resources
+      .of("aws_autoscaling_group")
+      .filter((one) => asStrings(one.values["target_group_arns"]).includes(group.id))
+      .map((one) => ({ name: asText(one.values["name"] ?? one.id), port: groupPort })),
   };
 }
 

@@ -17,12 +17,13 @@
 import { appendFileSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
-import { type AddressInfo, type Server, Socket } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
 import { join } from "node:path";
 import { Ip, IpPort } from "../../agent/src/base/address.ts";
 import { openSocketIn, setTimeToLive, SOCK_STREAM } from "../../agent/src/io/ffi/namespace-sockets.ts";
 import { SOCK_DGRAM } from "../../agent/src/io/ffi/libc.ts";
 import type { LabCloud, LabInstance, LabServices, ServiceHost } from "../cloud/cloud.ts";
+import { dial } from "../dial.ts";
 import { Acme, ACME_HOST } from "./acme.ts";
 import { Authority } from "./authority.ts";
 import { Credentials, type Session } from "./credentials.ts";
@@ -78,9 +79,8 @@ export async function startServices(
       await sockets.dns(netns, RESOLVER_IP, names);
     }
     const netns = host.netns(cloud.endpointHost.namespace);
-    const own = new IpPort(Ip.parse(cloud.endpointHost.ip), 0);
-    const connect = (ip: string, port: number): Socket =>
-      new Socket({ fd: openSocketIn({ netns, type: SOCK_STREAM, address: own }) }).connect(port, ip);
+    const from = cloud.endpointHost.ip;
+    const connect = (ip: string, port: number): Socket => dial({ netns, from, to: { ip, port } });
     const acme = new Acme({ authority, resolve: names, connect });
     await sockets.tcp(netns, cloud.endpointHost.ip, 443, tlsServer(core, authority, acme));
     await sockets.dns(netns, cloud.endpointHost.ip, names);
