@@ -82,7 +82,7 @@ export class Balancers {
 }
 
 /** Those that are registered: single instances while they run, a group's own while they are in service. */
-export function targetsOf(
+function targetsOf(
   { targets, groups }: Pick<Listener, "targets" | "groups">,
   instances: readonly InstanceState[],
 ): readonly Forwarding["target"][] {

@@ -47,6 +47,19 @@ testWithBuild(
 );
 
 testWithBuild(
+  "exit nodes behind a load balancer's address, one of them of a group, are direct at it by their ports",
+  async () => {
+    const [direct, not, code] = await play("lab/scenarios/shared-address.lab.yaml");
+    expect(not).toEqual([]);
+    const ways = direct.map((line) => /direct (198\.18\.\S+):(\d+)$/.exec(line)?.slice(1) ?? []);
+    expect(new Set(ways.map(([ip]) => ip)).size).toBe(1);
+    expect(ways.map(([, port]) => port)).toEqual(["41641", "41642", "41641", "41642"]);
+    expect(code).toBe(0);
+  },
+  LIMIT_MS,
+);
+
+testWithBuild(
   "hosts behind one hard NAT, each with a forwarded port of its own, are all direct",
   async () => {
     const [direct, not, code] = await play("lab/scenarios/one-address-many-hosts.lab.yaml");
