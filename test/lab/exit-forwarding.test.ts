@@ -186,17 +186,17 @@ describe("what others do", () => {
 
   it("a firewall that drops forwarded packets is named, with the rule that helps", async () => {
     await world.sh(
-      "nft add table ip filter; nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy drop; }'; nft add chain ip filter DOCKER-USER; nft add rule ip filter FORWARD jump DOCKER-USER",
+      "nft add table ip mine; nft add chain ip mine carry '{ type filter hook forward priority 0; policy drop; }'",
     );
     const [reason = ""] = await world.until("a reason", () =>
       world.reasons().length > 0 ? world.reasons() : undefined,
     );
-    expect(reason).toMatch(/^forward-blocked: .*"FORWARD" of the table "ip filter"/);
+    expect(reason).toMatch(/^forward-blocked: .*"carry" of the table "ip mine"/);
     expect(await askTcp(`${SERVER}:8080`)).toBe("silence");
     for (const [, rule] of reason.matchAll(/`(nft [^`]*)`/g)) await world.sh(rule ?? "");
     await world.until("no reason", () => (world.reasons().length === 0 ? true : undefined));
     expect(await askTcp(`${SERVER}:8080`)).toBe(NAT_PUBLIC);
-    await world.sh("nft delete table ip filter");
+    await world.sh("nft delete table ip mine");
   }, 20_000);
 
   it("when the default route leads elsewhere exit traffic is dropped and a reason says so; then it flows again", async () => {

@@ -8,6 +8,7 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { AcceptingFirewall } from "../../agent/src/core/exit/foreign-firewalls.ts";
 import { agentUnits } from "../../constructs/agent-units.ts";
 import { namespaceName, buildNamespaces } from "../../lab/namespaces.ts";
 import { type LabProcess, Processes } from "../../lab/processes.ts";
@@ -33,6 +34,10 @@ export interface NodeSettings {
   /** Where a STUN server is, and where it saw the tunnel's port. */
   readonly stun?: string;
   readonly seenPort?: string;
+  /** Firewalls of others that are told to accept what is forwarded. */
+  readonly accept?: readonly AcceptingFirewall[];
+  /** Of the node's program. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Without it the machine is in no cloud. */
   readonly metadata?: boolean;
   /** As this user, with the capabilities of the agent's unit and no others. @default root */
@@ -70,13 +75,17 @@ export class ExitWorld {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
+  get folder(): string {
+    return this.#folder;
+  }
+
   get recordPath(): string {
     return join(this.#folder, "forwarding.json");
   }
 
   /** Starts the node's program, and waits until it has set up what it wants. */
   async forward(settings: NodeSettings = {}): Promise<LabProcess> {
-    const { metadata = true, uid, ...others } = settings;
+    const { metadata = true, uid, env = {}, ...others } = settings;
     await this.stopForwarding();
     const file = join(this.#folder, "settings.json");
     const entries = metadata ? await this.#metadata() : undefined;
@@ -93,6 +102,7 @@ export class ExitWorld {
         file,
       ],
       cwd: join(__dirname, "../.."),
+      env,
     });
     await this.#forwarding.readyLine(/^ready/, 20_000);
     return this.#forwarding;
@@ -128,6 +138,16 @@ export class ExitWorld {
       command: [process.execPath, probes, kind, ...rest],
     });
     await server.readyLine(/^ready$/, 10_000);
+  }
+
+  /** Any program, until the world ends. */
+  start(
+    namespace: string,
+    name: string,
+    command: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ): void {
+    this.#processes.start({ name, namespace: namespaceName(this.#id, namespace), command, env });
   }
 
   async serveStun(namespace: string, port: number): Promise<void> {

@@ -20,7 +20,14 @@ const write = (event: string, fields: LogFields = {}): void => {
 const log: Log = { debug: write, info: write, warn: write, error: write };
 
 const { settings, entries, recordPath } = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8")) as Told;
-const { advertised = [], mode = "auto", ipv6 = "block", ingressUid, egressAddresses = [] } = settings;
+const {
+  advertised = [],
+  mode = "auto",
+  ipv6 = "block",
+  ingressUid,
+  egressAddresses = [],
+  accept = [],
+} = settings;
 const forwarding = new Forwarding({
   settings: {
     ...{ tunnel: "tun0", port: 41_641, otherPorts: [], exit: true, mode, ipv6, names: defaultNames },
@@ -30,6 +37,7 @@ const forwarding = new Forwarding({
   recordPath,
   ...(entries === undefined ? {} : { metadata: { find: (path) => Promise.resolve(entries[path]) } }),
   egressAddresses: egressAddresses.map((text) => Ip.parse(text)),
+  accept,
   log,
 });
 

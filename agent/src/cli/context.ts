@@ -61,6 +61,7 @@ export interface DaemonSettings extends Partial<ForwardingChoices> {
   readonly hostname: string | undefined;
   readonly advertiseExitNode: boolean | undefined;
   readonly advertiseRoutes: readonly string[] | undefined;
+  readonly forwardAccept: readonly string[] | undefined;
   readonly acceptRoutes: boolean | undefined;
   readonly exitNode: string | undefined;
   readonly exitNodeAllowLanAccess: boolean | undefined;

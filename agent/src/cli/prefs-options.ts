@@ -23,7 +23,11 @@ export function addPrefsOptions(command: Command): Command {
       "offer to reach these networks, separated by commas; empty for none",
     )
     .option("--advertise-exit-node", "offer to carry the traffic of others")
-    .option("--no-advertise-exit-node", "take the offer back");
+    .option("--no-advertise-exit-node", "take the offer back")
+    .option(
+      "--forward-accept <firewalls>",
+      "as exit node, have these firewalls of this machine accept what is forwarded (docker-user, firewalld), separated by commas; empty for none",
+    );
 }
 
 /** What these flags may also be given by: variables and the configuration file. */
@@ -31,6 +35,7 @@ export const prefsSettings = {
   hostname: daemonSettings.hostname,
   advertiseExitNode: daemonSettings.advertiseExitNode,
   advertiseRoutes: daemonSettings.advertiseRoutes,
+  forwardAccept: daemonSettings.forwardAccept,
   acceptRoutes: daemonSettings.acceptRoutes,
   exitNode: daemonSettings.exitNode,
   exitNodeAllowLanAccess: daemonSettings.exitNodeAllowLanAccess,

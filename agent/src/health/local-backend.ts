@@ -72,6 +72,8 @@ export interface PrefsRequest {
   readonly hostname?: string | undefined;
   readonly advertiseExitNode?: boolean | undefined;
   readonly advertiseRoutes?: readonly string[] | undefined;
+  /** Firewalls of others on this machine: "docker-user", "firewalld". */
+  readonly forwardAccept?: readonly string[] | undefined;
   readonly acceptRoutes?: boolean | undefined;
   /** A peer's name or address, or "auto"; "" is none. */
   readonly exitNode?: string | undefined;

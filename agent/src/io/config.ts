@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { Ip, IpPort } from "../base/address.ts";
 import { OperationError, UsageError } from "../base/errors.ts";
+import { acceptingFirewalls } from "../core/exit/foreign-firewalls.ts";
 import { type EgressMode, egressModes, type Ipv6Exit, ipv6Exits } from "../core/exit/facts.ts";
 import { logLevels } from "./logger.ts";
 import { type Setting, type Settings, problemOf } from "./settings.ts";
@@ -104,6 +105,7 @@ export const daemonSettings = {
   hostname: hostname("--hostname", "SALLYPORT_HOSTNAME"),
   advertiseExitNode: onOff("--advertise-exit-node", "SALLYPORT_ADVERTISE_EXIT_NODE"),
   advertiseRoutes: list("--advertise-routes", "SALLYPORT_ADVERTISE_ROUTES", "networks such as 10.1.0.0/16"),
+  forwardAccept: list("--forward-accept", "SALLYPORT_FORWARD_ACCEPT", acceptingFirewalls.join(", ")),
   acceptRoutes: onOff("--accept-routes", "SALLYPORT_ACCEPT_ROUTES"),
   exitNode: {
     flag: "--exit-node",

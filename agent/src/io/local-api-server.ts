@@ -47,6 +47,7 @@ const prefsFields = {
   hostname: z.string().optional(),
   advertiseExitNode: z.boolean().optional(),
   advertiseRoutes: z.array(z.string()).optional(),
+  forwardAccept: z.array(z.string()).optional(),
   acceptRoutes: z.boolean().optional(),
   exitNode: z.string().optional(),
   exitNodeAllowLanAccess: z.boolean().optional(),

@@ -20,6 +20,7 @@ export interface DaemonPrefs {
   readonly advertiseExitNode: boolean;
   /** Networks that others may reach through this node, such as "10.1.0.0/16". */
   readonly advertiseRoutes: readonly string[];
+  readonly forwardAccept: readonly string[];
   /** Whether the networks that others offer are reached through them. */
   readonly acceptRoutes: boolean;
   /** A peer's name or address, "auto", or none. */
@@ -43,6 +44,7 @@ export const defaultPrefs: DaemonPrefs = {
   hostname: undefined,
   advertiseExitNode: false,
   advertiseRoutes: [],
+  forwardAccept: [],
   acceptRoutes: false,
   exitNode: undefined,
   exitNodeAllowLanAccess: false,
@@ -128,6 +130,7 @@ const storedState = z.strictObject({
     hostname: z.string().optional(),
     advertiseExitNode: z.boolean(),
     advertiseRoutes: z.array(z.string()).readonly().default([]),
+    forwardAccept: z.array(z.string()).readonly().default([]),
     acceptRoutes: z.boolean().default(false),
     exitNode: z.string().optional(),
     exitNodeAllowLanAccess: z.boolean().default(false),

@@ -90,6 +90,7 @@ export interface DaemonOptions extends Partial<ForwardingChoices> {
   /** Whether to write how it is to the tags of this EC2 instance. @default "off" */
   readonly healthTags?: HealthTagsMode;
   readonly advertiseRoutes?: readonly string[] | undefined;
+  readonly forwardAccept?: readonly string[] | undefined;
   readonly acceptRoutes?: boolean | undefined;
   readonly exitNode?: string | undefined;
   readonly exitNodeAllowLanAccess?: boolean | undefined;

@@ -1,6 +1,7 @@
 /** What the user asked for: how a request of `up` or `set` changes it, and what of it can not be. */
 import { Ip, Prefix } from "../base/address.ts";
 import { UsageError } from "../base/errors.ts";
+import { type AcceptingFirewall, acceptingFirewalls } from "../core/exit/foreign-firewalls.ts";
 import type { PrefsRequest } from "../health/local-backend.ts";
 import type { DaemonPrefs } from "../io/state-store.ts";
 
@@ -14,6 +15,7 @@ export function changedPrefs(former: DaemonPrefs, request: Partial<PrefsRequest>
     hostname: request.hostname ?? former.hostname,
     advertiseExitNode: request.advertiseExitNode ?? former.advertiseExitNode,
     advertiseRoutes: request.advertiseRoutes ?? former.advertiseRoutes,
+    forwardAccept: request.forwardAccept ?? former.forwardAccept,
     acceptRoutes: request.acceptRoutes ?? former.acceptRoutes,
     exitNode: request.exitNode === undefined ? former.exitNode : request.exitNode || undefined,
     exitNodeAllowLanAccess: request.exitNodeAllowLanAccess ?? former.exitNodeAllowLanAccess,
@@ -21,6 +23,7 @@ export function changedPrefs(former: DaemonPrefs, request: Partial<PrefsRequest>
   };
   for (const route of prefs.advertiseRoutes) checkRoute(route);
   for (const server of prefs.exitNodeDns) checkServer(server);
+  acceptingFirewallsOf(prefs);
   if (prefs.advertiseExitNode && prefs.exitNode !== undefined) {
     throw new UsageError(
       "exit-node-both",
@@ -33,6 +36,18 @@ export function changedPrefs(former: DaemonPrefs, request: Partial<PrefsRequest>
 /** The routes of Hostinfo.RoutableIPs. */
 export function routableIps({ advertiseExitNode, advertiseRoutes }: DaemonPrefs): readonly string[] {
   return [...(advertiseExitNode ? ["0.0.0.0/0", "::/0"] : []), ...advertiseRoutes];
+}
+
+/** @throws UsageError */
+export function acceptingFirewallsOf({
+  forwardAccept,
+}: Pick<DaemonPrefs, "forwardAccept">): readonly AcceptingFirewall[] {
+  return forwardAccept.map((text) => {
+    const known = acceptingFirewalls.find((one) => one === text);
+    if (known !== undefined) return known;
+    const names = acceptingFirewalls.join(", ");
+    throw new UsageError("forward-accept", `--forward-accept knows no "${text}": it takes ${names}`);
+  });
 }
 
 function checkRoute(text: string): void {

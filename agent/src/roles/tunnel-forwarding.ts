@@ -2,6 +2,7 @@
 import { basename, dirname, join } from "node:path";
 import { type Ip, type IpPort, Prefix } from "../base/address.ts";
 import type { Log } from "../base/log.ts";
+import type { AcceptingFirewall } from "../core/exit/foreign-firewalls.ts";
 import { defaultNames, type ForwardingSettings } from "../core/exit/facts.ts";
 import type { HealthProblem } from "../health/reasons.ts";
 import type { ForwardingJson } from "../health/status-json.ts";
@@ -30,6 +31,8 @@ export interface Offer {
   readonly exitNode: boolean;
   /** Such as "10.1.0.0/16". */
   readonly routes: readonly string[];
+  /** Firewalls of others that are told to accept it. */
+  readonly accept: readonly AcceptingFirewall[];
 }
 
 export class TunnelForwarding {
@@ -124,6 +127,7 @@ export class TunnelForwarding {
       recordPath: join(dirname(socket), `${basename(socket, ".sock")}-forwarding.json`),
       metadata: new Imds(),
       egressAddresses: choices.egressAddresses ?? [],
+      accept: offer.accept,
       log,
     };
   }

@@ -38,7 +38,7 @@ import { TunnelForwarding } from "./tunnel-forwarding.ts";
 import { MarkedNetwork, type OwnNetwork } from "../io/own-network.ts";
 import { OWN_MARK } from "../io/router.ts";
 import type { OperationError } from "../base/errors.ts";
-import { routableIps } from "./prefs.ts";
+import { acceptingFirewallsOf, routableIps } from "./prefs.ts";
 import { TunnelRouting } from "./tunnel-routing.ts";
 
 /** After the home relay is up: whatever a start still has to do comes first. */
@@ -379,7 +379,8 @@ export class Tunnel {
     const excluded = localNetworks(this.#options.device.name);
     this.#driver.input(() => this.#node.handleCarried({ routes, excluded }));
     const { advertiseExitNode, advertiseRoutes } = this.#prefs;
-    void this.#forwarding.offer({ exitNode: advertiseExitNode, routes: advertiseRoutes });
+    const accept = acceptingFirewallsOf(this.#prefs);
+    void this.#forwarding.offer({ exitNode: advertiseExitNode, routes: advertiseRoutes, accept });
   }
 
   get #byNetwork(): { readonly network?: OwnNetwork } {

@@ -15,6 +15,7 @@ test.each([
   [{ advertiseRoutes: ["10.1.0.0"] }, /^"10\.1\.0\.0" is no network/],
   [{ advertiseRoutes: ["x/8"] }, /^"x\/8" is no network/],
   [{ advertiseRoutes: ["0.0.0.0/0"] }, /give --advertise-exit-node instead$/],
+  [{ forwardAccept: ["ufw"] }, '--forward-accept knows no "ufw": it takes docker-user, firewalld'],
   [{ exitNodeDns: ["dns.example"] }, /^"dns\.example" is no IP address/],
   [{ exitNode: "a", advertiseExitNode: true }, /can not use one/],
 ])("%j is refused", (request, message) => {

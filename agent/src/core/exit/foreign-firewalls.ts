@@ -13,10 +13,19 @@ export interface ForwardedPath {
   readonly ownTable: string;
 }
 
+/** Firewalls that can be told to accept what is forwarded: Docker's chain for rules of others, and firewalld's trusted zone. */
+export const acceptingFirewalls = ["docker-user", "firewalld"] as const;
+export type AcceptingFirewall = (typeof acceptingFirewalls)[number];
+
+export interface ForeignBlock extends ExitReason {
+  /** Whom to tell; `undefined` where only the operator can. */
+  readonly firewall: AcceptingFirewall | undefined;
+}
+
 /** @param ruleset what `nft --json list ruleset` says; anything else finds nothing */
-export function blockedForwarding(ruleset: string, path: ForwardedPath): readonly ExitReason[] {
+export function blockedForwarding(ruleset: string, path: ForwardedPath): readonly ForeignBlock[] {
   const tables = readRuleset(ruleset);
-  const found: ExitReason[] = [];
+  const found: ForeignBlock[] = [];
   for (const base of tables.bases) {
     if (base.table === path.ownTable && base.family === "inet") continue;
     const out = verdictOf(tables, base, { from: path.tunnel, to: path.egress, state: "new" });
@@ -115,14 +124,23 @@ function ruleVerdict(
   packet: Packet,
   depth: number,
 ): { readonly verdict: Verdict; readonly goes: boolean } {
+  // What iptables matches by its own modules is told by name only.
+  let byState = false;
   for (const expression of expressions.filter(isJson)) {
-    if (isJson(expression["match"])) {
+    const module = isJson(expression["xt"]) ? str(expression["xt"]["name"]) : undefined;
+    if (module === "comment") continue;
+    if (module === "conntrack" || module === "state") {
+      // Nearly always "established and related", where it accepts.
+      if (packet.state !== "established") return NOTHING;
+      byState = true;
+    } else if (isJson(expression["match"])) {
       if (matches(expression["match"], packet) !== true) return NOTHING;
     } else if (isJson(expression["vmap"])) {
       const data = mapped(expression["vmap"], packet);
       return data === undefined ? NOTHING : ruleVerdict(rules, chain, [data], packet, depth);
     } else if ("accept" in expression) return { verdict: "accept", goes: false };
-    else if ("drop" in expression || "reject" in expression) return { verdict: "drop", goes: false };
+    else if ("drop" in expression || "reject" in expression)
+      return byState ? NOTHING : { verdict: "drop", goes: false };
     else if ("return" in expression) return { verdict: "return", goes: false };
     else if (isJson(expression["jump"]) || isJson(expression["goto"])) {
       const goes = isJson(expression["goto"]);
@@ -180,24 +198,53 @@ function mapped({ key, data }: Json, packet: Packet): Json | undefined {
   return undefined;
 }
 
-function reasonFor(rules: Ruleset, base: Chain, path: ForwardedPath): ExitReason {
+function reasonFor(rules: Ruleset, base: Chain, path: ForwardedPath): ForeignBlock {
   const place = `the chain "${base.name}" of the table "${base.family} ${base.table}"`;
-  const text = `Another packet filter drops exit traffic in ${place}: add ${remedyFor(rules, base, path)}.`;
-  return { code: "forward-blocked", text, closesExit: false };
+  const firewall = firewallOf(rules, base);
+  const or = firewall === undefined ? "" : `, or ask for it: \`sallyport set --forward-accept=${firewall}\``;
+  const text = `Another packet filter drops exit traffic in ${place}: add ${remedyFor(rules, base, path)}${or}.`;
+  return { code: "forward-blocked", text, closesExit: false, firewall };
+}
+
+function firewallOf(rules: Ruleset, base: Chain): AcceptingFirewall | undefined {
+  if (base.table === "firewalld") return "firewalld";
+  return isOfIptables(base) && hasChain(rules, base, "DOCKER-USER") ? "docker-user" : undefined;
+}
+
+/** It refuses a table in which there are rules that it would have written otherwise, so it has to write them itself. */
+function isOfIptables({ family, table, name }: Chain): boolean {
+  return family === "ip" && table === "filter" && name === "FORWARD";
+}
+
+function hasChain(rules: Ruleset, { family, table }: Chain, name: string): boolean {
+  return rules.chains.has(keyOf(family, table, name));
 }
 
 function remedyFor(rules: Ruleset, base: Chain, { tunnel, egress }: ForwardedPath): string {
-  const has = (name: string): boolean => rules.chains.has(keyOf(base.family, base.table, name));
-  if (base.table === "firewalld")
-    return `\`firewall-cmd --zone=trusted --add-interface=${tunnel}\` and a policy that lets it out`;
+  const has = (name: string): boolean => hasChain(rules, base, name);
+  if (base.table === "firewalld") return `\`firewall-cmd --zone=trusted --add-interface=${tunnel}\``;
   if (has("ufw-before-forward") || has("ufw-user-forward"))
     return `\`ufw route allow in on ${tunnel} out on ${egress}\``;
-  return allowingRules(base.family, base.table, has("DOCKER-USER") ? "DOCKER-USER" : base.name, {
-    tunnel,
-    egress,
-  })
-    .map((rule) => `\`nft '${rule}'\``)
-    .join(" and ");
+  const ends = { tunnel, egress };
+  const commands = isOfIptables(base)
+    ? iptablesRules(has("DOCKER-USER") ? "DOCKER-USER" : base.name, ends)
+    : allowingRules(base.family, base.table, base.name, ends).map((rule) => `nft '${rule}'`);
+  return commands.map((command) => `\`${command}\``).join(" and ");
+}
+
+function iptablesRules(chain: string, ends: Pick<ForwardedPath, "tunnel" | "egress">): readonly string[] {
+  return acceptingMatches(ends).map((match) => `iptables -I ${chain} ${match} -j ACCEPT`);
+}
+
+/** What iptables is to accept: from the tunnel all that our own table lets out, to it answers only. */
+export function acceptingMatches({
+  tunnel,
+  egress,
+}: Pick<ForwardedPath, "tunnel" | "egress">): readonly string[] {
+  return [
+    `-i ${tunnel} -o ${egress}`,
+    `-i ${egress} -o ${tunnel} -m conntrack --ctstate RELATED,ESTABLISHED`,
+  ];
 }
 
 /** Put before all others, so that they decide. */

@@ -7,12 +7,17 @@
 import type { Ip, IpPort } from "../../base/address.ts";
 import type { Log } from "../../base/log.ts";
 import type { Facts, ForwardingSettings } from "../../core/exit/facts.ts";
-import { blockedForwarding } from "../../core/exit/foreign-firewalls.ts";
+import {
+  type AcceptingFirewall,
+  blockedForwarding,
+  type ForeignBlock,
+} from "../../core/exit/foreign-firewalls.ts";
 import { isProven, judgeProof, type Seen } from "../../core/exit/proof.ts";
 import { type ForwardingPlan, planForwarding } from "../../core/exit/plan.ts";
 import type { ExitReason } from "../../core/exit/reasons.ts";
 import { run } from "./command.ts";
 import { probeEgress } from "./egress-probe.ts";
+import { ForwardAccept } from "./forward-accept.ts";
 import { KernelState } from "./kernel-state.ts";
 import { type KernelWatch, watchKernel } from "./kernel-watch.ts";
 import { type Tuned, Tuning } from "./tuning.ts";
@@ -26,6 +31,8 @@ export interface ForwardingOptions {
   readonly metadata?: Metadata | undefined;
   /** Addresses that the internet may see exit traffic come from. @default whatever the interface has */
   readonly egressAddresses?: readonly Ip[];
+  /** Firewalls of others that are told to accept what is forwarded. @default none */
+  readonly accept?: readonly AcceptingFirewall[];
   readonly log: Log;
 }
 
@@ -48,6 +55,9 @@ export class Forwarding {
   readonly #options: ForwardingOptions;
   readonly #kernel: KernelState;
   readonly #tuning: Tuning;
+  readonly #accept: ForwardAccept;
+  /** For which egress they have been told. */
+  #acceptedFor: string | undefined;
   #watch: KernelWatch | undefined;
   #timer: NodeJS.Timeout | undefined;
   #plan: ForwardingPlan | undefined;
@@ -56,7 +66,7 @@ export class Forwarding {
   #cloudAt = -Infinity;
   #failure: ExitReason | undefined;
   #routing: readonly ExitReason[] = [];
-  #blocked: readonly ExitReason[] = [];
+  #blocked: readonly ForeignBlock[] = [];
   #servers: readonly IpPort[] = [];
   #seen: Seen = { egress: undefined, ingress: undefined };
   #asked = false;
@@ -75,12 +85,17 @@ export class Forwarding {
     this.#options = options;
     this.#kernel = new KernelState(options.recordPath, options.settings.names);
     this.#tuning = new Tuning(options.log);
+    const { names, tunnel } = options.settings;
+    this.#accept = new ForwardAccept({
+      ...{ firewalls: options.accept ?? [], name: names.nftTable, tunnel, log: options.log },
+      recordPath: `${options.recordPath}.accept`,
+    });
   }
 
   /** Never throws: what can not be done is one of the `reasons`. */
   async start(): Promise<void> {
     this.#begun = true;
-    await this.#kernel.begin().catch((error: unknown) => this.#note(error));
+    await this.sweep();
     if (this.#closed) return;
     this.#watch = watchKernel(() => this.#lookIn(SETTLE_MS));
     await this.look();
@@ -175,6 +190,7 @@ export class Forwarding {
   /** Takes back what a run that was killed has left, and forwards nothing. */
   async sweep(): Promise<void> {
     await this.#kernel.begin().catch((error: unknown) => this.#note(error));
+    await this.#accept.begin();
   }
 
   async close(): Promise<void> {
@@ -186,6 +202,7 @@ export class Forwarding {
     this.#watch?.close();
     await this.#looking;
     await this.#tuning.restore();
+    await this.#accept.close();
     if (this.#begun) await this.#kernel.close().catch((error: unknown) => this.#note(error));
   }
 
@@ -213,7 +230,7 @@ export class Forwarding {
     const isNews = JSON.stringify(routing) !== JSON.stringify(this.#routing);
     this.#routing = routing;
     if (isNews) await this.#use(planForwarding(facts, this.#options.settings, this.#known()));
-    this.#blocked = await this.#foreignBlocks(plan);
+    await this.#open(plan);
     const { layout } = plan;
     if (layout !== undefined) {
       await this.#tuning.apply(this.#options.settings.tunnel, [layout.egress, layout.ingress.device]);
@@ -236,7 +253,23 @@ export class Forwarding {
     }
   }
 
-  async #foreignBlocks({ layout }: ForwardingPlan): Promise<readonly ExitReason[]> {
+  /** Looks whether others drop what is forwarded, and tells those that are to accept it. */
+  async #open(plan: ForwardingPlan): Promise<void> {
+    const asked = this.#options.accept ?? [];
+    const { layout } = plan;
+    this.#blocked = await this.#foreignBlocks(plan);
+    if (asked.length === 0 || layout === undefined || !this.#options.settings.exit) return;
+    const isBlocked = this.#blocked.some(
+      ({ firewall }) => firewall !== undefined && asked.includes(firewall),
+    );
+    // What is not seen to be blocked may be so by iptables-legacy.
+    if (!isBlocked && this.#acceptedFor === layout.egress) return;
+    await this.#accept.apply(layout.egress);
+    this.#acceptedFor = layout.egress;
+    this.#blocked = await this.#foreignBlocks(plan);
+  }
+
+  async #foreignBlocks({ layout }: ForwardingPlan): Promise<readonly ForeignBlock[]> {
     const { settings } = this.#options;
     if (layout === undefined || !settings.exit) return [];
     const { code, stdout } = await run("nft", ["--json", "list", "ruleset"]);

@@ -48,14 +48,30 @@ const DOCKER = (user: readonly (readonly object[])[]): string =>
 
 test("Docker drops by its policy: the rules to add go to DOCKER-USER, and there they help", () => {
   const [text = ""] = found(DOCKER([[RETURN]]));
+  expect(text).toContain("`iptables -I DOCKER-USER -i tun0 -o eth0 -j ACCEPT`");
   expect(text).toContain(
-    `\`nft 'insert rule ip filter DOCKER-USER iifname "tun0" oifname "eth0" counter accept'\``,
+    "`iptables -I DOCKER-USER -i eth0 -o tun0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`",
   );
-  expect(text).toContain("ct state established,related");
+  expect(text).toContain("`sallyport set --forward-accept=docker-user`");
   const out = [meta("iifname", "tun0"), meta("oifname", "eth0"), { counter: {} }, ACCEPT];
   const back = [meta("iifname", "eth0"), meta("oifname", "tun0"), state("established", "related"), ACCEPT];
   expect(found(DOCKER([out, back, [RETURN]]))).toEqual([]);
   expect(found(DOCKER([out]))).toHaveLength(1);
+});
+
+test("what iptables' own modules match is told by name only: their states accept answers, and drop nothing", () => {
+  const [conntrack, comment] = ["conntrack", "comment"].map((name) => ({ xt: { type: "match", name } }));
+  const out = [meta("iifname", "tun0"), meta("oifname", "eth0"), comment ?? {}, { counter: {} }, ACCEPT];
+  const back = [meta("iifname", "eth0"), meta("oifname", "tun0"), conntrack ?? {}, comment ?? {}, ACCEPT];
+  expect(found(DOCKER([[conntrack ?? {}, DROP], out, back]))).toEqual([]);
+  expect(found(DOCKER([[conntrack ?? {}, ACCEPT]]))).toHaveLength(1);
+  expect(found(DOCKER([[{ xt: { type: "match", name: "limit" } }, ACCEPT]]))).toHaveLength(1);
+});
+
+test("a table of one's own gets nftables' rules", () => {
+  const [text] = found(ruleset({ family: "inet", table: "mine", name: "fwd", policy: "drop" }));
+  expect(text).toContain(`\`nft 'insert rule inet mine fwd iifname "tun0" oifname "eth0" counter accept'\``);
+  expect(text).not.toContain("--forward-accept");
 });
 
 test("ufw and firewalld are told in their own words", () => {
