@@ -56,7 +56,8 @@ export abstract class Contender {
   }
 }
 
-function cpuOf({ pid }: LabProcess): number {
+/** Seconds, user and system. */
+export function cpuOf({ pid }: LabProcess): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }

@@ -13,6 +13,7 @@ import type { LabProcess } from "../lab/processes.ts";
 import { run, sleep } from "../lab/system.ts";
 import { figureOf, formatRatio, formatSamples, formatTable, type Samples } from "./figures.ts";
 import { addressOf, cutRule, type MachineName, MEND_RULE, planInternet, ROUTER } from "./internet.ts";
+import { firstReplyAfter, type Line, lines, startProber } from "./echoes.ts";
 import { clock, type Device, memoryOf, type Mesh } from "./mesh.ts";
 import { SallyportMesh } from "./sallyport-mesh.ts";
 import { TailscaleMesh } from "./tailscale-mesh.ts";
@@ -133,7 +134,7 @@ async function measureStarts(meshes: readonly Mesh[], repetitions: number): Prom
 /** A device that the peer has never seen, so that nothing is left of an earlier contact on either side. */
 async function measureContact(mesh: Mesh, pair: Pair, ip: string, identity: string): Promise<void> {
   const { device } = await mesh.startDevice(pair.from, identity);
-  const prober = await startProber(mesh, pair.from, "once", ip);
+  const prober = await startProber(mesh.lab, pair.from, "once", ip);
   try {
     await sleep(SETTLE_MS);
     if ((await device.peer(ip))?.CurAddr !== "")
@@ -164,7 +165,7 @@ interface Contact {
 
 async function openContact(mesh: Mesh, ip: string): Promise<Contact> {
   const { device } = await mesh.startDevice("cloud", "failover");
-  const prober = await startProber(mesh, "cloud", "stream", ip);
+  const prober = await startProber(mesh.lab, "cloud", "stream", ip);
   return { device, prober, ip };
 }
 
@@ -186,54 +187,8 @@ async function measureFailover(mesh: Mesh, { device, prober, ip }: Contact): Pro
   note("failover: restored → direct (ms)", mesh, direct === undefined ? undefined : direct - mendedAt);
 }
 
-/** ms from `at` until the answer to a request that was sent after `at`. */
-async function firstReplyAfter(prober: LabProcess, at: number): Promise<number | undefined> {
-  for (const end = at + 30_000; clock() < end; await sleep(1)) {
-    const first = lines(prober, "sent").find((one) => one.at > at);
-    if (first === undefined) continue;
-    const reply = lines(prober, "reply").find((one) => one.at > at && isAfter(one.sequence, first.sequence));
-    if (reply !== undefined) return reply.at - at;
-  }
-  return undefined;
-}
-
-/** Sequence numbers have 16 bits. */
-const isAfter = (sequence: number, first: number): boolean => ((sequence - first) & 0xffff) < 0x8000;
-
 const currentPath = (status: Awaited<ReturnType<Device["status"]>>, ip: string): string =>
   Object.values(status?.Peer ?? {}).find((one) => one.TailscaleIPs?.includes(ip))?.CurAddr ?? "";
-
-async function startProber(
-  mesh: Mesh,
-  machine: MachineName,
-  mode: "once" | "stream",
-  ip: string,
-): Promise<LabProcess> {
-  const prober = mesh.lab.start(machine, {
-    name: `${machine}-prober`,
-    cwd: root,
-    command: [process.execPath, "--import", "tsx", join(root, "bench/prober.ts"), mode, ip],
-  });
-  await prober.readyLine(/^ready$/, 10_000);
-  return prober;
-}
-
-interface Line {
-  readonly sequence: number;
-  /** ms */
-  readonly at: number;
-}
-
-/** What the prober has said of one kind, the newest last. */
-function lines(prober: LabProcess, kind: "sent" | "reply"): Line[] {
-  return prober.lines.slice(-STREAM_TAIL).flatMap((line) => {
-    const [said, sequence, at] = line.split(" ");
-    return said === kind ? [{ sequence: Number(sequence), at: Number(at) / 1e6 }] : [];
-  });
-}
-
-/** Longer than any failover that is measured: 30 s with two lines every 10 ms. */
-const STREAM_TAIL = 6_500;
 
 const since = (from: Line | undefined, to: number | undefined): number | undefined =>
   from === undefined || to === undefined ? undefined : to - from.at;

@@ -1,5 +1,17 @@
 /** Sends loads through a tunnel with iperf3 and ping, and says what arrived and what it cost. */
-import type { Contender } from "./dataplane-pairs.ts";
+import type { BenchLab } from "./mesh.ts";
+
+/** What loads are sent through: from "cloud" to a server. */
+export interface Tunnel {
+  readonly name: string;
+  readonly lab: BenchLab;
+  /** The server's address. */
+  readonly target: string;
+  /** The server's namespace. @default "exit" */
+  readonly server?: string;
+  /** What the programs that are measured have used so far. */
+  cpuSeconds(): number;
+}
 
 export interface Load {
   readonly name: string;
@@ -17,6 +29,8 @@ export interface Measured {
   /** Delivered each second. */
   readonly kiloPackets: number | undefined;
   readonly bytes: number;
+  /** The address that the server saw the client at. */
+  readonly seenAs: string | undefined;
 }
 
 const PATIENCE_MS = 15_000;
@@ -24,9 +38,9 @@ const PINGS = 100;
 const EVERY_MS = 10;
 
 /** @throws Error with what iperf3 said */
-export async function measureLoad(contender: Contender, load: Load, seconds: number): Promise<Measured> {
+export async function measureLoad(contender: Tunnel, load: Load, seconds: number): Promise<Measured> {
   const { lab, target } = contender;
-  const server = lab.start("exit", {
+  const server = lab.start(contender.server ?? "exit", {
     name: "iperf3-server",
     command: ["iperf3", "-s", "-1", "--forceflush"],
   });
@@ -46,6 +60,7 @@ export async function measureLoad(contender: Contender, load: Load, seconds: num
       cpuPerGigabyte: cpu / (bytes / 1e9),
       kiloPackets: load.packets === undefined ? undefined : bytes / load.packets / lasted / 1000,
       bytes,
+      seenAs: /Accepted connection from ([\d.]+)/.exec(server.lines.join("\n"))?.[1],
     };
   } finally {
     await server.stop();
@@ -83,7 +98,7 @@ export interface RoundTrips {
 }
 
 export async function measurePing(
-  { lab, target, name }: Contender,
+  { lab, target, name }: Omit<Tunnel, "cpuSeconds">,
   count: number = PINGS,
 ): Promise<RoundTrips> {
   const command = ["ping", "-i", String(EVERY_MS / 1000), "-c", String(count), "-W", "2", target];
@@ -99,7 +114,7 @@ export async function measurePing(
 }
 
 /** While a TCP connection takes all there is. */
-export async function measureLoadedPing(contender: Contender, seconds: number): Promise<RoundTrips> {
+export async function measureLoadedPing(contender: Tunnel, seconds: number): Promise<RoundTrips> {
   const load = measureLoad(contender, { name: "TCP beside pings", args: [] }, seconds + 1);
   const settled = load.catch(() => undefined);
   await new Promise((resolve) => setTimeout(resolve, 500));

@@ -49,6 +49,8 @@ export interface Mesh {
    * @param identity names its state: an unknown one is registered first, a known one goes on where it ended
    */
   startDevice(machine: MachineName, identity: string): Promise<StartedDevice>;
+  /** Runs a command of the device's own program, such as "set". @throws Error with what it said */
+  command(machine: MachineName, identity: string, words: readonly string[]): Promise<void>;
 }
 
 /** A running daemon. */
@@ -150,6 +152,17 @@ export class LineWatch {
     await program.ready(`saying ${this.#pattern}`, START_LIMIT_MS, () => this.#seen);
     return this.#seen ?? 0;
   }
+}
+
+const COMMAND_LIMIT_MS = 20_000;
+
+export async function runCommand(
+  lab: BenchLab,
+  machine: MachineName,
+  command: readonly string[],
+): Promise<void> {
+  const { code, lines } = await lab.run(machine, { name: `${machine}-command`, command }, COMMAND_LIMIT_MS);
+  if (code !== 0) throw new Error(`${command.join(" ")}: ${lines.join(" ")}`);
 }
 
 /** A folder of the lab, which goes away with it. */

@@ -2,8 +2,17 @@
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { LabProcess } from "../lab/processes.ts";
-import { CONTROL_IP, RELAY_IP, type MachineName } from "./internet.ts";
-import { type BenchLab, clock, Device, folderIn, LineWatch, type Mesh, type StartedDevice } from "./mesh.ts";
+import { CONTROL_IP, EXIT_NODES, RELAY_IP, type MachineName } from "./internet.ts";
+import {
+  type BenchLab,
+  clock,
+  Device,
+  folderIn,
+  LineWatch,
+  type Mesh,
+  runCommand,
+  type StartedDevice,
+} from "./mesh.ts";
 
 const START_LIMIT_MS = 15_000;
 
@@ -58,6 +67,12 @@ export class SallyportMesh implements Mesh {
     return { device, runningMs: running - began, relayMs: (await relayUp.seen(device.program)) - began };
   }
 
+  async command(machine: MachineName, identity: string, words: readonly string[]): Promise<void> {
+    const [name = "", ...args] = words;
+    const socket = join(folderIn(this.lab, identity), "sock");
+    await runCommand(this.lab, machine, [...this.#agent.command(name), "--socket", socket, ...args]);
+  }
+
   #start(machine: MachineName, identity: string, state: string, onLine: (line: string) => void): Device {
     if (this.#control === undefined) throw new Error("the servers come first");
     const { url, pin, authKeyFile } = this.#control;
@@ -68,12 +83,16 @@ export class SallyportMesh implements Mesh {
       [
         ...["--state-dir", state, "--socket", socketPath, "--tun", "sallyport0", "--hostname", identity],
         ...["--login-server", url, "--cert-pin", pin, "--auth-key", `file:${authKeyFile}`],
+        ...(EXIT_NODES.some((name) => name === machine) ? SPLIT_EGRESS : []),
       ],
       onLine,
     );
     return new Device(program, { socketPath, host: "localhost", prefix: "/v1/" });
   }
 }
+
+/** By interface names, since there are no metadata. */
+const SPLIT_EGRESS = ["--egress-mode", "split", "--egress-interface", "nat0", "--ingress-interface", "eth0"];
 
 const notRunning = (identity: string, { program }: Device): string =>
   `${identity} did not register; its last words:\n${program.lines.slice(-5).join("\n")}`;
@@ -113,18 +132,14 @@ export class Agent {
     return this.lab.start(namespace, {
       name: `${namespace}-${role}`,
       env,
-      command: [
-        process.execPath,
-        ...NODE_ARGS,
-        ...nodeArgs,
-        this.#bundle,
-        role,
-        "--config",
-        this.#config,
-        ...args,
-      ],
+      command: [...this.command(role, [...NODE_ARGS, ...nodeArgs]), ...args],
       ...(onLine === undefined ? {} : { onLine }),
     });
+  }
+
+  /** The beginning of one of its commands. */
+  command(name: string, nodeArgs: readonly string[] = []): readonly string[] {
+    return [process.execPath, ...nodeArgs, this.#bundle, name, "--config", this.#config];
   }
 }
 

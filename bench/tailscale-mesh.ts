@@ -5,7 +5,16 @@ import { systemCalendar } from "../agent/src/io/calendar.ts";
 import { selfSignedCertificate } from "../agent/src/io/tls-certificate.ts";
 import type { LabProcess } from "../lab/processes.ts";
 import { RELAY_IP, type MachineName } from "./internet.ts";
-import { type BenchLab, clock, Device, folderIn, LineWatch, type Mesh, type StartedDevice } from "./mesh.ts";
+import {
+  type BenchLab,
+  clock,
+  Device,
+  folderIn,
+  LineWatch,
+  type Mesh,
+  runCommand,
+  type StartedDevice,
+} from "./mesh.ts";
 import { Agent, type ControlServer, startControl } from "./sallyport-mesh.ts";
 
 const RELAY_NAME = "derp-nyc.lab.example";
@@ -52,6 +61,11 @@ export class TailscaleMesh implements Mesh {
     const running = await device.untilRunning();
     if (running === undefined) throw new Error(`${identity} did not come up:\n${lastWords(program)}`);
     return { device, runningMs: running - began, relayMs: (await relayUp.seen(program)) - began };
+  }
+
+  async command(machine: MachineName, identity: string, words: readonly string[]): Promise<void> {
+    const socket = join(folderIn(this.lab, identity), "sock");
+    await runCommand(this.lab, machine, [join(this.#programs, "tailscale"), `--socket=${socket}`, ...words]);
   }
 
   /** Once, so that later starts are like ours: the state is there and the daemon goes on by itself. */

@@ -106,9 +106,10 @@ it("the worst come first, and what can not be believed is unknown", async () => 
 it("throttling is waited out", async () => {
   proxy.refuse = () =>
     proxy.asked.length % 3 === 1 ? { status: 503, code: "RequestLimitExceeded" } : undefined;
-  const fleet = await read({ regions: ALL, pageSize: 5 });
+  const fleet = await read({ regions: [PARIS, MUMBAI, VIRGINIA], pageSize: 5 });
   expect(fleet.failures).toEqual([]);
-  expect(fleet.nodes).toHaveLength(300);
+  expect(fleet.nodes).toHaveLength(160);
+  expect(proxy.count("DescribeInstances")).toBeGreaterThan(1 + 1 + 3);
 }, 60_000);
 
 it("a region that fails is named, and the others are shown", async () => {
