@@ -1,10 +1,12 @@
 /**
- * What the health channel costs and how fast it is: calls of one node by a simulated clock, and how long `fleet` takes for 1,000
- * nodes in 17 regions.
+ * What the health channel costs and how fast it is: calls of one node by a simulated clock; with the endpoint of a moto_server,
+ * which is filled, also the real writer, reader and page for some minutes, and how long `fleet` takes for 1,000 nodes in 17
+ * regions.
  *
- *   node --import tsx bench/health.ts [ENDPOINT]     the endpoint of a moto_server, which is filled
+ *   node --import tsx bench/health.ts [ENDPOINT] [--minutes 10]
  */
 import { performance } from "node:perf_hooks";
+import { parseArgs } from "node:util";
 import { CreateTagsCommand, EC2Client, RunInstancesCommand } from "@aws-sdk/client-ec2";
 import { after, instant, type Instant, millis, seconds } from "../agent/src/base/time.ts";
 import { fleetOf } from "../agent/src/health/fleet.ts";
@@ -14,6 +16,7 @@ import { FleetReader } from "../agent/src/io/aws/fleet.ts";
 import { prepareSdk } from "../agent/src/io/aws-client.ts";
 import { systemCalendar } from "../agent/src/io/calendar.ts";
 import { systemRandom } from "../agent/src/io/random.ts";
+import { measureLive, PAGE_INTERVAL } from "./health-live.ts";
 
 const HOUR = 3_600_000;
 const HOURS = 200;
@@ -63,13 +66,24 @@ function flapping(period: number): (elapsed: number) => string {
   return (elapsed) => (elapsed % (2 * period) < period ? "direct" : "relay:nyc");
 }
 
+/** Changes by themselves, about every ten minutes. */
+function wandering(): (elapsed: number) => string {
+  let [path, until] = ["direct", 0];
+  return (elapsed) => {
+    if (elapsed < until) return path;
+    path = path === "direct" ? "relay:nyc" : "direct";
+    until = elapsed - Math.log(1 - Math.random()) * 600_000;
+    return path;
+  };
+}
+
 function percentile(values: readonly number[], share: number): string {
   const sorted = values.toSorted((a, b) => a - b);
   return ((sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0) / 1000).toFixed(0);
 }
 
 function tell(what: string, { perHour, busiest, waits }: ReturnType<typeof simulate>): void {
-  const told = `${percentile(waits, 0.5)} s (p50), ${percentile(waits, 1)} s (worst)`;
+  const told = `${percentile(waits, 0.5)} s (p50), ${percentile(waits, 0.95)} s (p95), ${percentile(waits, 1)} s (worst)`;
   process.stdout.write(
     `${what}: ${perHour.toFixed(1)} calls an hour, at most ${busiest}; change to call ${told}\n`,
   );
@@ -106,6 +120,16 @@ async function measureFleet(endpoint: string): Promise<void> {
   reader.close();
 }
 
+async function tellLive(endpoint: string): Promise<void> {
+  const live = await measureLive(endpoint, minutes, stateOf);
+  const range = (times: readonly number[]): string =>
+    `${percentile(times, 0.5)} s (p50), ${percentile(times, 1)} s (worst)`;
+  process.stdout.write(
+    `for real, ${live.minutes.toFixed(1)} min, ${live.toPage.length} changes: ${live.calls} calls; change to tag ${range(live.toCall)}; ` +
+      `tag to page, which looks every ${PAGE_INTERVAL / 1000} s, ${range(live.callToPage)}; change to page ${range(live.toPage)}\n`,
+  );
+}
+
 prepareSdk();
 tell(
   "idle",
@@ -114,5 +138,12 @@ tell(
 tell("flapping every 2 s", simulate(flapping(2_000)));
 tell("flapping every 45 s", simulate(flapping(45_000)));
 tell("flapping every 5 min", simulate(flapping(300_000)));
-const [endpoint] = process.argv.slice(2);
+tell("changing by itself, every 10 min on average", simulate(wandering()));
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { minutes: { type: "string", default: "0" } },
+});
+const [endpoint] = positionals;
+const minutes = Number(values.minutes);
+if (endpoint !== undefined && minutes > 0) await tellLive(endpoint);
 if (endpoint !== undefined) await measureFleet(endpoint);
