@@ -80,6 +80,8 @@ export class Steps {
     if (step.mustFail === true) return this.#mustFail(step, limit);
     const [, key, value] = /^tag (\S+) = (.+)$/.exec(step.expect) ?? [];
     if (key !== undefined) return this.#until(limit, () => this.#tag(step, key, value ?? ""));
+    const [, code] = /^relay = (.+)$/.exec(step.expect) ?? [];
+    if (code !== undefined) return this.#staysRelayed(step, code);
     switch (step.expect) {
       case "direct":
         return this.#until(limit, () => this.#path(step, "direct"));
@@ -134,7 +136,7 @@ export class Steps {
   }
 
   /** All ten pings of the command find no direct path, and yet each is answered. */
-  async #staysRelayed({ from, to = "", within }: Expectation): Promise<Verdict> {
+  async #staysRelayed({ from, to = "", within }: Expectation, code?: string): Promise<Verdict> {
     const first = await this.#until(Number((within ?? `${DEFAULT_WITHIN_S}s`).slice(0, -1)) * 1000, () =>
       this.#path({ from, to, expect: "relay" }, "relay"),
     );
@@ -142,7 +144,14 @@ export class Steps {
     const name = await this.#nameOf(to);
     const { lines } = await this.#session.command(from, ["ping", name]);
     const ended = lines.some((line) => line.includes("direct connection not established"));
-    return { ok: ended, said: ended ? first.said : (lines.at(-1) ?? "") };
+    if (!ended) return { ok: false, said: lines.at(-1) ?? "" };
+    const ways = new Set(
+      lines.map((line) => / via DERP\(([^)]*)\)/.exec(line)?.[1]).filter((way) => way !== undefined),
+    );
+    return {
+      ok: code === undefined || (ways.size === 1 && ways.has(code)),
+      said: `relay ${[...ways].join(", ")}`,
+    };
   }
 
   async #reaches({ from, to = "" }: Expectation): Promise<Verdict> {
