@@ -14,7 +14,7 @@ import { BUNDLE, checkBundle } from "./bundle.ts";
 import { type LoopbackInternet, openLoopbackInternet } from "./loopback.ts";
 import type { NodeSettings } from "./node-settings.ts";
 import { Processes } from "./processes.ts";
-import { type CommandResult, describeHost, type Stage, timed, untilRunning } from "./stage.ts";
+import { type CommandResult, describeHost, readStatus, type Stage, timed, untilRunning } from "./stage.ts";
 import { exitNodeOf, type Topology } from "./topology.ts";
 
 const LOOPBACK = "127.0.0.1";
@@ -155,7 +155,11 @@ export class LoopbackStage implements Stage {
       advertiseExitNode: host === exitNodeOf(this.#options.topology.cast).namespace,
     });
     this.#running.push(daemon);
-    await untilRunning(this, host, () => JSON.stringify(daemon.backend.status().Health));
+    await untilRunning(
+      () => readStatus(this, host),
+      host,
+      () => JSON.stringify(daemon.backend.status().Health),
+    );
   }
 
   get #relayCode(): string {

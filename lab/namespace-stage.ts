@@ -1,15 +1,16 @@
 /** The stage of namespaces: every agent is a process of its own, the bundle in a folder with nothing else. */
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { InternalError } from "../agent/src/base/errors.ts";
-import { BUNDLE, checkBundle } from "./bundle.ts";
+import { Agents } from "./agents.ts";
+import { checkBundle } from "./bundle.ts";
 import { exitNodeOf, type ServerPart } from "./topology.ts";
 import type { Lab } from "./lab.ts";
 import type { NodeSettings } from "./node-settings.ts";
-import type { LabProcess } from "./processes.ts";
 import {
   type CommandResult,
   describeHost,
+  readStatus,
   type Stage,
   START_TIMEOUT_MS,
   timed,
@@ -32,15 +33,16 @@ export interface NamespaceStageOptions {
 
 export class NamespaceStage implements Stage {
   readonly #options: NamespaceStageOptions;
-  readonly #bundle: string;
+  readonly #agents: Agents;
   #joining: readonly string[] = [];
 
   /** @throws UsageError when there is no bundle */
   constructor(options: NamespaceStageOptions) {
     checkBundle(options.agent);
     this.#options = options;
-    this.#bundle = join(options.lab.folder, "agent");
-    cpSync(options.agent, this.#bundle, { recursive: true });
+    const agent = join(options.lab.folder, "agent");
+    cpSync(options.agent, agent, { recursive: true });
+    this.#agents = new Agents({ lab: options.lab, agent });
   }
 
   async start(say: (line: string) => void): Promise<void> {
@@ -69,12 +71,12 @@ export class NamespaceStage implements Stage {
 
   async command(
     host: string,
-    [command = "", ...args]: readonly string[],
+    args: readonly string[],
     onLine?: (line: string) => void,
   ): Promise<CommandResult> {
     const options = {
-      name: `${host}-${command}`,
-      command: [...this.#program(command), ...this.#where(host), ...args],
+      name: `${host}-${args[0] ?? ""}`,
+      command: this.#agents.command(host, args),
       ...(onLine === undefined ? {} : { onLine }),
     };
     const { code, lines } = await this.#options.lab.run(host, options, COMMAND_TIMEOUT_MS);
@@ -97,8 +99,8 @@ export class NamespaceStage implements Stage {
 
   /** @returns the file with the relay map that has this relay */
   async #startRelay({ namespace, ip }: ServerPart): Promise<string> {
-    const map = join(this.#stateFolder(namespace), "derp-map.json");
-    const relay = this.#launch(namespace, "relay", {}, [
+    const map = join(this.#agents.stateFolder(namespace), "derp-map.json");
+    const relay = this.#agents.launch(namespace, "relay", [
       ...["--listen", "0.0.0.0:443", "--stun-port", "3478"],
       ...["--hostname", ip.text, "--address", ip.text],
       ...["--region-id", "900", "--region-code", namespace],
@@ -110,10 +112,10 @@ export class NamespaceStage implements Stage {
   async #startControl({ namespace, ip }: ServerPart, derpMap: string): Promise<void> {
     const { lab } = this.#options;
     const authKey = join(lab.folder, "auth-key");
-    const pin = join(this.#stateFolder(namespace), "cert-pin");
-    const server = this.#launch(namespace, "control", {}, [
+    const pin = join(this.#agents.stateFolder(namespace), "cert-pin");
+    const server = this.#agents.launch(namespace, "control", [
       ...["--listen", "0.0.0.0:443", "--hostname", ip.text, "--derp-map", derpMap],
-      ...["--socket", this.#socket(namespace), "--auth-key-file", authKey],
+      ...["--socket", this.#agents.socket(namespace), "--auth-key-file", authKey],
     ]);
     await server.readyFile(pin, START_TIMEOUT_MS);
     const pinned = readFileSync(pin, "utf8").trim();
@@ -125,44 +127,20 @@ export class NamespaceStage implements Stage {
 
   /** @param config the agent.json that the daemon finds on its machine */
   async #startDaemon(host: string, hostname: string, config: object): Promise<void> {
-    const daemon = this.#launch(host, "daemon", config, [
-      ...["--tun", "sallyport0", "--socket", this.#socket(host), "--hostname", hostname],
-      ...this.#joining,
-    ]);
-    await daemon.readyFile(this.#socket(host), START_TIMEOUT_MS);
-    await untilRunning(this, host, () => daemon.lines.slice(-5).join("\n  "));
-  }
-
-  /** With a configuration file of its own: what lies in /etc/sallyport is not the lab's. */
-  #launch(host: string, role: string, config: object, args: readonly string[]): LabProcess {
-    const state = this.#stateFolder(host);
-    writeFileSync(this.#configFile(host), JSON.stringify(config, undefined, 2));
-    const flags = ["--config", this.#configFile(host), "--state-dir", state, ...args];
-    return this.#options.lab.start(host, {
-      name: `${host}-${role}`,
-      command: [...this.#program(role), ...flags],
-    });
-  }
-
-  #program(command: string): string[] {
-    return [process.execPath, join(this.#bundle, BUNDLE), command];
-  }
-
-  #where(host: string): string[] {
-    return ["--config", this.#configFile(host), "--socket", this.#socket(host)];
-  }
-
-  #stateFolder(host: string): string {
-    const folder = join(this.#options.lab.folder, "state", host);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    return folder;
-  }
-
-  #configFile(host: string): string {
-    return join(this.#stateFolder(host), "agent.json");
-  }
-
-  #socket(host: string): string {
-    return join(this.#stateFolder(host), "sock");
+    const daemon = this.#agents.launch(
+      host,
+      "daemon",
+      [
+        ...["--tun", "sallyport0", "--socket", this.#agents.socket(host), "--hostname", hostname],
+        ...this.#joining,
+      ],
+      config,
+    );
+    await daemon.readyFile(this.#agents.socket(host), START_TIMEOUT_MS);
+    await untilRunning(
+      () => readStatus(this, host),
+      host,
+      () => daemon.lines.slice(-5).join("\n  "),
+    );
   }
 }

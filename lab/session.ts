@@ -2,10 +2,12 @@
  * A whole lab that runs: the networks, AWS's services, every instance by its own user data, and the hosts around them, each with
  * an agent that has joined. `sallyport lab up` and the scenarios are made of it.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OperationError } from "../agent/src/base/errors.ts";
-import { BUNDLE, checkBundle } from "./bundle.ts";
+import { LocalApiClient } from "../agent/src/io/local-api-client.ts";
+import { Agents } from "./agents.ts";
+import { checkBundle } from "./bundle.ts";
 import { NETNS_FILES, removeNamespace } from "./cleanup.ts";
 import type { Hands } from "./cloud/hands.ts";
 import type { RunningCloud } from "./cloud/running.ts";
@@ -14,11 +16,11 @@ import { Lab } from "./lab.ts";
 import { Machines } from "./machine/machines.ts";
 import { addLink, addNamespace, changeNamespace, type BuildOptions } from "./namespaces.ts";
 import type { LinkSpec } from "./network.ts";
-import type { LabProcess } from "./processes.ts";
 import { startServices, type Services } from "./services/services.ts";
-import { type CommandResult, readStatus, START_TIMEOUT_MS, untilRunning } from "./stage.ts";
+import { type Joining, Servers } from "./servers.ts";
+import { type CommandResult, START_TIMEOUT_MS, type StatusJson, untilRunning } from "./stage.ts";
 import { sleep } from "./system.ts";
-import { type ClientPart, planTopology, type ServerPart } from "./topology.ts";
+import { type ClientPart, planTopology } from "./topology.ts";
 import type { World } from "./world.ts";
 
 export interface SessionOptions {
@@ -51,15 +53,9 @@ const JOIN_TIMEOUT_MS = 90_000;
 const PROBE_TIMEOUT_MS = 15_000;
 /** Of a load balancer's health check. */
 const CHECK_TIMEOUT_MS = 2_000;
-const POLL_MS = 100;
-const WEB_PORT = 80;
-/** Beside the stacks' own, which begin at 900. */
-const FIRST_RELAY_REGION = 950;
-
-interface Joining {
-  readonly loginServer: string;
-  readonly token: string;
-}
+const POLL_MS = 20;
+/** Of an instance's agent. */
+const MACHINE_SOCKET = "/run/sallyport/agent.sock";
 
 export class Session {
   readonly lab: Lab;
@@ -67,15 +63,16 @@ export class Session {
   readonly machines: Machines;
   readonly services: Services;
   readonly #options: SessionOptions;
-  readonly #bundle: string;
+  readonly #agents: Agents;
   #joining: Joining | undefined;
+  #closed = false;
 
   private constructor(lab: Lab, services: Services, options: SessionOptions) {
     this.lab = lab;
     this.cloud = options.cloud;
     this.services = services;
     this.#options = options;
-    this.#bundle = join(options.agent, BUNDLE);
+    this.#agents = new Agents({ lab, agent: options.agent, env: services.environment });
     this.machines = new Machines({ lab, services, agent: options.agent, say: options.say });
   }
 
@@ -103,7 +100,7 @@ export class Session {
         await session.#start();
         return session;
       } catch (error) {
-        await services.close();
+        await session.close();
         throw error;
       }
     } catch (error) {
@@ -123,9 +120,15 @@ export class Session {
     onLine?: (line: string) => void,
   ): Promise<CommandResult> {
     if (this.machines.has(host)) return this.exec(host, ["sallyport", ...args], onLine);
-    const [command = "", ...rest] = args;
-    const where = ["--config", this.#configFile(host), "--socket", this.#socket(host)];
-    return this.exec(host, [process.execPath, this.#bundle, command, ...where, ...rest], onLine);
+    return this.exec(host, this.#agents.command(host, args), onLine);
+  }
+
+  /** What the agent there says of itself and its peers; empty while it doesn't answer. */
+  async status(host: string): Promise<StatusJson> {
+    const socket = this.machines.has(host)
+      ? this.machines.path(host, MACHINE_SOCKET)
+      : this.#agents.socket(host);
+    return new LocalApiClient(socket).status().catch(() => ({}));
   }
 
   /** Runs any command on a host or an instance. */
@@ -182,25 +185,31 @@ export class Session {
 
   /** What a machine is called in the tailnet, as its agent knows; undefined while that doesn't answer. */
   async tailnetName(namespace: string): Promise<string | undefined> {
-    return (await readStatus(this, namespace)).Self?.HostName;
+    return (await this.status(namespace)).Self?.HostName;
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     this.cloud.stop();
     await this.services.close();
     await this.lab.close();
   }
 
   async #start(): Promise<void> {
-    const { cast } = this.lab.topology;
-    await this.#startWeb();
-    const relayMaps = await Promise.all(cast.relays.map((relay, i) => this.#startRelay(relay, i)));
-    await this.cloud.start(this.#hands());
-    await this.#everyMachine((namespace) => this.machines.booted(namespace));
-    if (cast.control !== undefined) await this.#startControl(cast.control, await this.#derpMap(relayMaps));
-    else this.#joining = await this.#joinTheStack();
-    this.#storeByHand();
+    const { lab, cloud, services } = this;
+    const { self, names = {} } = this.#options;
+    const fileOf = (namespace: string, path: string): Promise<string> => this.#fileOf(namespace, path);
+    const servers = new Servers({ lab, cloud, services, agents: this.#agents, self, names, fileOf });
     this.#resolveNames();
+    const boot = async (): Promise<void> => {
+      await cloud.start(this.#hands());
+      await this.#everyMachine((namespace) => this.machines.booted(namespace));
+    };
+    const join_ = async (): Promise<void> => {
+      this.#joining = await servers.startNetwork();
+      this.#storeByHand();
+    };
+    await Promise.all([servers.startWeb(), boot(), join_()]);
     await Promise.all(this.clients.map((client) => this.#startClient(client)));
   }
 
@@ -241,93 +250,17 @@ export class Session {
     );
   }
 
-  async #startWeb(): Promise<void> {
-    const { web } = this.lab.topology.cast;
-    if (web === undefined) return;
-    const server = this.lab.start(web.namespace, {
-      name: "web",
-      command: [...this.#options.self, "web", String(WEB_PORT)],
-    });
-    await server.readyLine(/^listening/, START_TIMEOUT_MS);
-  }
-
-  /** @returns the file with its relay map */
-  async #startRelay({ namespace, ip }: ServerPart, index: number): Promise<string> {
-    const map = join(this.#stateFolder(namespace), "derp-map.json");
-    const relay = this.#launch(namespace, "relay", [
-      ...["--listen", "0.0.0.0:443", "--stun-port", "3478"],
-      ...["--hostname", ip.text, "--address", ip.text],
-      ...["--region-id", String(FIRST_RELAY_REGION + index), "--region-code", namespace],
-    ]);
-    await relay.readyFile(map, START_TIMEOUT_MS);
-    return map;
-  }
-
-  /** The lab's own relays and those of the stacks, as a person would put them together. */
-  async #derpMap(own: readonly string[]): Promise<string> {
-    const maps = own.map((file) => readFileSync(file, "utf8"));
-    for (const { namespace, userData } of this.cloud.instances) {
-      if (!userData.includes('"relay": {')) continue;
-      maps.push(await this.#fileOf(namespace, "/var/lib/sallyport/derp-map.json"));
-    }
-    const regions = maps.map((text) => (JSON.parse(text) as { Regions: object }).Regions);
-    const file = join(this.lab.folder, "derp-map.json");
-    writeFileSync(file, JSON.stringify({ Regions: Object.assign({}, ...regions) as object }));
-    return file;
-  }
-
-  async #startControl({ namespace, ip }: ServerPart, derpMap: string): Promise<void> {
-    const state = this.#stateFolder(namespace);
-    const [authKey, token] = [join(state, "auth-key"), join(state, "join-token")];
-    const name = Object.entries(this.#options.names ?? {}).find(([, host]) => host === namespace)?.[0];
-    const server = this.#launch(namespace, "control", [
-      ...["--listen", "0.0.0.0:443", "--hostname", name ?? ip.text, "--derp-map", derpMap],
-      ...["--socket", this.#socket(namespace), "--auth-key-file", authKey, "--join-token-file", token],
-      ...(name === undefined ? [] : this.#certificate(state, name)),
-    ]);
-    await server.readyFile(token, START_TIMEOUT_MS);
-    this.#joining = {
-      loginServer: `https://${name ?? ip.text}`,
-      token: readFileSync(token, "utf8").trim(),
-    };
-  }
-
-  /** Of the lab's authority, so that it can stand for a server with a public certificate. */
-  #certificate(state: string, name: string): readonly string[] {
-    const { cert, key } = this.services.certificateFor(name);
-    const [certFile, keyFile] = [join(state, "cert.pem"), join(state, "key.pem")];
-    writeFileSync(certFile, cert);
-    writeFileSync(keyFile, key, { mode: 0o600 });
-    return ["--cert-file", certFile, "--key-file", keyFile];
-  }
-
-  /** The network of the stack's own coordination server, as its outputs would tell. @throws OperationError */
-  async #joinTheStack(): Promise<Joining | undefined> {
-    const server = this.cloud.instances.find(({ userData }) => userData.includes('"control": {'));
-    if (server === undefined) {
-      if (this.clients.length === 0) return undefined;
-      throw new OperationError(
-        "lab-network",
-        "the stack has no coordination server and the world has none, so nobody can join: add a host with the role control",
-      );
-    }
-    const token = (await this.#fileOf(server.namespace, "/var/lib/sallyport/join-token")).trim();
-    const public_ = server.interfaces.find(({ publicIp }) => publicIp !== undefined)?.publicIp;
-    return { loginServer: `https://${public_ ?? ""}`, token };
-  }
-
   /** Waits for a file of an instance. @throws OperationError */
   async #fileOf(namespace: string, path: string): Promise<string> {
     const deadline = performance.now() + BOOT_TIMEOUT_MS;
-    for (;;) {
-      const { code, lines } = await this.exec(namespace, ["cat", path]);
-      if (code === 0 && lines.length > 0) return lines.join("\n");
-      if (performance.now() > deadline) {
-        const log = join(this.lab.folder, "logs");
-        throw new OperationError("lab-boot", `${namespace} has no ${path}: its logs are in ${log}`);
-      }
+    while (!this.#closed) {
+      const text = this.machines.read(namespace, path);
+      if (text !== undefined && text !== "") return text;
+      if (performance.now() > deadline) break;
       await sleep(POLL_MS);
     }
+    const log = join(this.lab.folder, "logs");
+    throw new OperationError("lab-boot", `${namespace} has no ${path}: its logs are in ${log}`);
   }
 
   #storeByHand(): void {
@@ -357,43 +290,19 @@ export class Session {
   async #startClient({ namespace, port, forwarded }: ClientPart): Promise<void> {
     if (this.#joining === undefined) return;
     const { loginServer, token } = this.#joining;
-    const file = join(this.#stateFolder(namespace), "token");
+    const [file, socket] = [
+      join(this.#agents.stateFolder(namespace), "token"),
+      this.#agents.socket(namespace),
+    ];
     writeFileSync(file, token, { mode: 0o600 });
-    const daemon = this.#launch(namespace, "daemon", [
-      ...["--tun", "sallyport0", "--socket", this.#socket(namespace), "--hostname", namespace],
+    const daemon = this.#agents.launch(namespace, "daemon", [
+      ...["--tun", "sallyport0", "--socket", socket, "--hostname", namespace],
       ...["--login-server", loginServer, "--auth-key", `file:${file}`],
       ...(port === undefined && forwarded === undefined ? [] : ["--port", String(port ?? forwarded)]),
     ]);
-    await daemon.readyFile(this.#socket(namespace), START_TIMEOUT_MS);
-    await untilRunning(this, namespace, () => daemon.lines.slice(-5).join("\n  "), JOIN_TIMEOUT_MS);
-  }
-
-  /** With a configuration file of its own: what lies in /etc/sallyport is not the lab's. */
-  #launch(host: string, role: string, args: readonly string[]): LabProcess {
-    const state = this.#stateFolder(host);
-    writeFileSync(this.#configFile(host), "{}");
-    return this.lab.start(host, {
-      name: `${host}-${role}`,
-      command: [
-        ...[process.execPath, this.#bundle, role],
-        ...["--config", this.#configFile(host), "--state-dir", state, ...args],
-      ],
-      env: this.services.environment,
-    });
-  }
-
-  #stateFolder(host: string): string {
-    const folder = join(this.lab.folder, "state", host);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    return folder;
-  }
-
-  #configFile(host: string): string {
-    return join(this.#stateFolder(host), "agent.json");
-  }
-
-  #socket(host: string): string {
-    return join(this.#stateFolder(host), "sock");
+    await daemon.readyFile(socket, START_TIMEOUT_MS);
+    const lastWords = (): string => daemon.lines.slice(-5).join("\n  ");
+    await untilRunning(() => this.status(namespace), namespace, lastWords, JOIN_TIMEOUT_MS);
   }
 }
 

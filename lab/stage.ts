@@ -1,6 +1,7 @@
 /** Where the story plays: hosts with daemons, reached by name. Namespaces are one stage, loopback sockets the other. */
 import { OperationError } from "../agent/src/base/errors.ts";
 import { NAT_TEXT, type NatKind } from "./firewall.ts";
+import { sleep } from "./system.ts";
 
 export interface Stage {
   /** Starts relay, coordination server and all daemons; each is told when it is ready. @throws OperationError */
@@ -21,8 +22,8 @@ export interface CommandResult {
 /** The part of `sallyport status --json` that the story reads. */
 export interface StatusJson {
   readonly BackendState?: string;
-  readonly Self?: PeerJson;
-  readonly Peer?: Readonly<Record<string, PeerJson>>;
+  readonly Self?: PeerJson | null;
+  readonly Peer?: Readonly<Record<string, PeerJson>> | null;
 }
 
 export interface PeerJson {
@@ -45,22 +46,23 @@ export async function readStatus(stage: Pick<Stage, "command">, host: string): P
 
 /** Returns when the daemon has its place in the network. @throws OperationError with `lastWords` when it takes too long */
 export async function untilRunning(
-  stage: Pick<Stage, "command">,
+  status: () => Promise<StatusJson>,
   host: string,
   lastWords: () => string,
   timeoutMs = START_TIMEOUT_MS,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
-  while ((await readStatus(stage, host)).BackendState !== "Running") {
-    if (performance.now() < deadline) continue;
-    throw new OperationError(
-      "lab-daemon",
-      `${host} did not register in time; its last words:\n  ${lastWords()}`,
-    );
+  while ((await status()).BackendState !== "Running") {
+    if (performance.now() > deadline) {
+      const said = lastWords();
+      throw new OperationError("lab-daemon", `${host} did not register in time; its last words:\n  ${said}`);
+    }
+    await sleep(POLL_MS);
   }
 }
 
 export const START_TIMEOUT_MS = 15_000;
+const POLL_MS = 20;
 
 export function describeHost(name: string, nat: NatKind | "none"): string {
   return nat === "none" ? `${name} with a public address` : `${name} behind ${NAT_TEXT[nat]}`;

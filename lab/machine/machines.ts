@@ -1,4 +1,5 @@
 /** The machines of a lab, by the name of their namespace: each boots by itself, and commands find them. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { OperationError } from "../../agent/src/base/errors.ts";
 import type { LabInstance } from "../cloud/cloud.ts";
@@ -72,6 +73,20 @@ export class Machines {
     if (running === undefined) throw new OperationError("lab-node", `${namespace} doesn't run`);
     const name = `${namespace}-${command[0] ?? "command"}`.replaceAll("/", "-");
     return running.machine.start(name, command, {}, onLine);
+  }
+
+  /** Where a file of the machine is found from outside; its disk is there while it runs. */
+  path(namespace: string, path: string): string {
+    return `/proc/${this.pid(namespace) ?? 0}/root${path}`;
+  }
+
+  /** Undefined while there is no such file. */
+  read(namespace: string, path: string): string | undefined {
+    try {
+      return readFileSync(this.path(namespace, path), "utf8");
+    } catch {
+      return undefined;
+    }
   }
 
   /** What `nsenter` takes to get into it. */

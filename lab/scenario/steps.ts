@@ -1,6 +1,6 @@
 /** The steps of a scenario: each does something or waits until something is so, and says how that went. */
 import type { Session } from "../session.ts";
-import { type PeerJson, readStatus } from "../stage.ts";
+import type { PeerJson } from "../stage.ts";
 import { sleep } from "../system.ts";
 import { askExit, useExitNode } from "./exit.ts";
 import type { Step } from "./scenario.ts";
@@ -189,7 +189,7 @@ export class Steps {
   }
 
   async #identity(from: string, key: string): Promise<Pick<Identity, "key" | "ips"> | undefined> {
-    const peers = (await readStatus(this.#session, from)).Peer ?? {};
+    const peers = (await this.#session.status(from)).Peer ?? {};
     const found = Object.entries(peers).find(([one]) => one === key);
     return found === undefined ? undefined : { key: found[0], ips: (found[1].TailscaleIPs ?? []).join(" ") };
   }
@@ -214,7 +214,7 @@ export class Steps {
     const { instance } = this.#instance(name);
     const tailnet = await this.#nameOf(name);
     for (const { namespace } of this.#session.clients) {
-      const peers = (await readStatus(this.#session, namespace)).Peer ?? {};
+      const peers = (await this.#session.status(namespace)).Peer ?? {};
       const found = Object.entries(peers).find(([, peer]) => peer.HostName === tailnet);
       if (found === undefined) continue;
       const [key, peer] = found;
@@ -257,8 +257,8 @@ export class Steps {
   }
 
   async #peer(from: string, name: string): Promise<PeerJson | undefined> {
-    const { Peer = {} } = await readStatus(this.#session, from);
-    return Object.values(Peer).find((one) => one.HostName === name);
+    const { Peer } = await this.#session.status(from);
+    return Object.values(Peer ?? {}).find((one) => one.HostName === name);
   }
 
   /** In the tailnet: what the agent on it says, or said before it failed. */
