@@ -105,6 +105,22 @@ test("a new interface breaks no connection; one that is gone sends all to the re
   expect(world.pathOf(alice, bob)).toBe("direct");
 });
 
+test.each([200, 1_000, 3_000])(
+  "a peer that restarts and gets the map %i ms after us is reached within half a second of that",
+  (late) => {
+    const { world, alice, bob } = connected();
+    world.restart(bob, { late });
+    const back = world.net.now + late;
+    let sent = 10_000;
+    for (; world.net.now < back + 2_000; sent += 10)
+      world.stream(alice, bob, { first: sent, gap: 10, length: 100 });
+    const first = world.arrivals.find(
+      ({ to, sequence, at }) => to === "bob" && sequence >= 10_000 && at >= back,
+    );
+    expect(first?.at ?? Infinity).toBeLessThan(back + 500);
+  },
+);
+
 test("a relay that restarts is joined again, and relayed data flows on", () => {
   const world = new World(3);
   const alice = world.addHost("alice", { udpBlocked: true });

@@ -91,6 +91,7 @@ export class World {
   readonly #members = new Map<string, Member>();
   readonly #derpMap: DerpMap;
   readonly #stun = new Map<RegionId, readonly IpPort[]>();
+  readonly #lateMaps = new Map<Host, Instant>();
   #nextId = 1;
 
   constructor(seed: number, relays: readonly RelayOptions[] = [NYC]) {
@@ -128,12 +129,16 @@ export class World {
     return host;
   }
 
-  /** The host's program ends and starts again: same node key, new disco key, no session. */
-  restart(host: Host): void {
+  /**
+   * The host's program ends and starts again: same node key, new disco key, no session.
+   * @param late how much later than the others it gets the map itself, in milliseconds
+   */
+  restart(host: Host, { late = 0 } = {}): void {
     const member = this.#members.get(host.name);
     if (member === undefined) return;
     this.net.endStreams(host);
     host.node = this.#newNode(member.nodeKey, member.options);
+    this.#lateMaps.set(host, after(this.net.now, millis(2 * CONTROL_LATENCY + late)));
     this.#tell(member, { discoKey: host.node.discoKey });
     this.run(millis(2 * CONTROL_LATENCY));
     host.node.handleInterfaces([host.inside.ip], this.net.now);
@@ -251,7 +256,8 @@ export class World {
         users: new Map(),
         magicDnsSuffix: "sim.example",
       };
-      this.net.schedule(after(this.net.now, CONTROL_LATENCY), (now) => host.node.handleNetMap(netMap, now));
+      const due = Math.max(after(this.net.now, CONTROL_LATENCY), this.#lateMaps.get(host) ?? 0);
+      this.net.schedule(instant(due), (now) => host.node.handleNetMap(netMap, now));
     }
   }
 

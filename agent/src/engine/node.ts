@@ -11,7 +11,7 @@
 import type { Ip, IpPort, Prefix } from "../base/address.ts";
 import type { DiscoPrivate, DiscoPublic, NodePrivate, NodePublic } from "../base/keys.ts";
 import type { Random } from "../base/random.ts";
-import { type Calendar, earliest, type Instant, type Millis } from "../base/time.ts";
+import { type Calendar, earliest, type Instant, type Millis, millis, seconds, since } from "../base/time.ts";
 import type { MapNode, NetMap } from "../core/control/net-map.ts";
 import { compileFilter, type PacketFilter } from "../core/filter/filter.ts";
 import type { FlowStore } from "../core/filter/flow-table.ts";
@@ -41,6 +41,9 @@ import { type RelayBytes, type RelayEvent, RelayLinks } from "./relay-links.ts";
 
 /** Packets that wait for a handshake over a slow relay, for each peer. */
 const MAX_STAGED = 512;
+/** Between two initiations to a peer that started anew and has not answered the first; WireGuard's own gap is 5 s. */
+const RENEWAL_GAP: Millis = millis(250);
+const RENEWAL_LIMIT: Millis = seconds(10);
 
 export interface NodeOptions extends ReachabilityOptions {
   readonly suite: Suite;
@@ -411,8 +414,24 @@ export class Node implements Machine {
     const restarted = former?.discoKey !== undefined && former.discoKey.text !== node.discoKey?.text;
     if (restarted) this.#discovery.forget(former.discoKey);
     if (restarted) peer.paths.handlePeerRestarted();
-    if (restarted && peer.paths.isActive(now)) this.#wireGuard.renewSession(node.key, now);
+    if (restarted && peer.paths.isActive(now)) {
+      peer.renewal = { since: now, at: now };
+      this.#wireGuard.renewSession(node.key, now);
+    }
     this.#follow(peer, now);
+  }
+
+  /** A peer that started anew may have heard of us after our initiation came. Now that it speaks to us, it knows us. */
+  #renewAgain(peer: Peer, now: Instant): void {
+    const { renewal, node } = peer;
+    if (renewal === undefined) return;
+    const { lastHandshake } = this.#wireGuard.peerStats(node.key) ?? {};
+    const isOver = since(renewal.since, now) >= RENEWAL_LIMIT;
+    if (isOver || (lastHandshake !== undefined && lastHandshake >= renewal.since)) peer.renewal = undefined;
+    else if (since(renewal.at, now) >= RENEWAL_GAP) {
+      renewal.at = now;
+      this.#wireGuard.renewSession(node.key, now);
+    }
   }
 
   #renewFilter(): void {
@@ -462,6 +481,7 @@ export class Node implements Machine {
     const { key } = heard.peer.node;
     if (from.kind === "direct") this.#unreached.handleDatagram(key, from.to.ip);
     else if (heard.calls !== undefined) this.#unreached.handleCall(key, heard.calls, now);
+    this.#renewAgain(heard.peer, now);
     this.#sendBy(from, heard.peer, heard.answer, now);
     this.#follow(heard.peer, now);
   }

@@ -29,6 +29,8 @@ export class Peer {
   routes: readonly Prefix[] = [];
   /** When a packet was last sent to it. */
   wroteAt: Instant | undefined;
+  /** When its program was found to be another one, so that a new session was asked for; and when last. */
+  renewal: { readonly since: Instant; at: Instant } | undefined;
   readonly #unproven = new Unproven();
   readonly #holdBack = new HoldBack();
   readonly #actions: PeerAction[] = [];
