@@ -124,6 +124,14 @@ export interface ControlSettings {
   readonly autoApproveRoutes?: readonly string[] | undefined;
 }
 
+/** Rows with their columns in line, two spaces apart; the last is as long as it is. */
+export function inColumns(rows: readonly (readonly string[])[]): readonly string[] {
+  const widthOf = (column: number): number => Math.max(...rows.map((row) => row[column]?.length ?? 0));
+  return rows.map((row) =>
+    row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widthOf(i)))).join("  "),
+  );
+}
+
 export function printLines(sink: Sink, lines: readonly string[]): void {
   for (const line of lines) sink.write(`${line}\n`);
 }

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { NodeSummary } from "../engine/coordination.ts";
 import { controlServer, controlSocketOption } from "./control-socket.ts";
-import { type CommandContext, printLines } from "./context.ts";
+import { type CommandContext, inColumns, printLines } from "./context.ts";
 import { addSwitch, configOption, newCommand } from "./options.ts";
 
 interface NodesFlags {
@@ -29,6 +29,5 @@ function nodeLines(nodes: readonly NodeSummary[]): readonly string[] {
     node.tags.length > 0 ? node.tags.join(",") : node.user,
     node.online ? "online" : `offline, last seen ${node.lastSeen}`,
   ]);
-  const widths = [0, 1, 2, 3].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  "));
+  return inColumns(rows);
 }

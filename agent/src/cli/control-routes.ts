@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { OperationError } from "../base/errors.ts";
 import type { NodeSummary } from "../engine/coordination.ts";
 import { controlServer, controlSocketOption } from "./control-socket.ts";
-import { type CommandContext, printLines } from "./context.ts";
+import { type CommandContext, inColumns, printLines } from "./context.ts";
 import { addSwitch, configOption, type FlagValues, newCommand } from "./options.ts";
 
 export function controlRoutesCommand(context: CommandContext): Command {
@@ -30,7 +30,7 @@ function listCommand(context: CommandContext): Command {
       }));
       printLines(
         context.stdio.stdout,
-        flags.json ? [JSON.stringify(json, undefined, 2)] : offering.flatMap(routeLines),
+        flags.json ? [JSON.stringify(json, undefined, 2)] : inColumns(offering.flatMap(routeRows)),
       );
     });
   return addSwitch(command, "json", "print JSON for programs", false);
@@ -73,10 +73,9 @@ function offer({ offeredRoutes }: NodeSummary): string {
   return offeredRoutes.length > 0 ? offeredRoutes.join(", ") : "none";
 }
 
-function routeLines({ id, name, offeredRoutes, routes }: NodeSummary): readonly string[] {
-  const width = Math.max(...offeredRoutes.map((route) => route.length));
+function routeRows({ id, name, offeredRoutes, routes }: NodeSummary): readonly (readonly string[])[] {
   return offeredRoutes.map((route) => {
     const state = routes.includes(route) ? "approved" : "waits for approval";
-    return `${id}  ${name}  ${route.padEnd(width)}  ${state}`;
+    return [String(id), name, route, state];
   });
 }
