@@ -69,10 +69,10 @@ describe("iptables on nftables", () => {
   );
 
   it(
-    "accepts when it is asked to, again when others have removed that, and is as it was on stop",
+    "accepts when the agent's own user asks it to, again when others have removed that, and is as it was on stop",
     async () => {
       const before = await rules();
-      await world.forward({ env, accept: ["docker-user"] });
+      await world.forward({ env, uid: 990, accept: ["docker-user"] });
       await carried();
       expect((await rules()).split("\n").filter((line) => line.includes(OURS))).toHaveLength(2);
       await iptables("iptables -F DOCKER-USER");
