@@ -11,7 +11,7 @@ root=$(pwd)
   cd debs
   apt-get download iptables libip4tc2 libip6tc2 libxtables12 libnetfilter-conntrack3 libnfnetlink0 \
     firewalld python3-firewall python3-nftables python3-dbus python3-gi python3-cap-ng gir1.2-glib-2.0 \
-    libgirepository-1.0-1 libdbus-1-3 dbus-daemon
+    libgirepository-1.0-1 libdbus-1-3 libcap-ng0 libapparmor1 dbus-daemon
 )
 for deb in debs/*.deb; do dpkg -x "$deb" .; done
 lib=$(dirname "$(find . -name libxtables.so.12 | head -n 1)")
