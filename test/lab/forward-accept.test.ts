@@ -14,7 +14,8 @@ const it = requires(
   canBuildLabs && existsSync(join(tools, "ready")),
   "they are not there: run test/lab/firewalls.sh .cache/firewalls as root on Debian",
 );
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 180_000;
+const WAIT_MS = 30_000;
 
 let world: ExitWorld;
 
@@ -31,9 +32,13 @@ afterAll(async () => {
 const ask = async (): Promise<string | undefined> =>
   (await world.probe("client", "tcp-ask", `${SERVER}:8080`))[0];
 const blocked = (): Promise<string> =>
-  world.until("a reason", () => world.reasons().find((one) => one.startsWith("forward-blocked")));
+  world.until("a reason", () => world.reasons().find((one) => one.startsWith("forward-blocked")), WAIT_MS);
 const carried = (): Promise<unknown> =>
-  world.until("carried traffic", async () => (await ask()) === NAT_PUBLIC && world.reasons().length === 0);
+  world.until(
+    "carried traffic",
+    async () => (await ask()) === NAT_PUBLIC && world.reasons().length === 0,
+    WAIT_MS,
+  );
 
 /** With this iptables first on the path. */
 const pathWith = (folder: string) => ({ PATH: `${folder}:${process.env["PATH"] ?? ""}` });
@@ -130,7 +135,7 @@ it(
     world.start("node", "dbus", [join(tools, "bin/dbus-daemon"), `--config-file=${config}`, "--nofork"]);
     const system = ["--system-config", join(world.folder, "firewalld")];
     world.start("node", "firewalld", [join(tools, "bin/firewalld"), ...system], env);
-    await world.until("firewalld", async () => (await firewall("--state")).trim() === "running", 30_000);
+    await world.until("firewalld", async () => (await firewall("--state")).trim() === "running", 2 * WAIT_MS);
 
     await world.forward({ env });
     expect(await blocked()).toContain("`firewall-cmd --zone=trusted --add-interface=tun0`");
