@@ -1,5 +1,11 @@
 /** Instances in moto, and what agents on them would have written. */
-import { CreateTagsCommand, EC2Client, RunInstancesCommand, type _InstanceType } from "@aws-sdk/client-ec2";
+import {
+  CreateTagsCommand,
+  EC2Client,
+  RunInstancesCommand,
+  TerminateInstancesCommand,
+  type _InstanceType,
+} from "@aws-sdk/client-ec2";
 import { parseRfc3339 } from "../../agent/src/base/rfc3339.ts";
 import { type WallTime, wallTime } from "../../agent/src/base/time.ts";
 import { prepareSdk } from "../../agent/src/io/aws-client.ts";
@@ -55,6 +61,10 @@ export class Account {
       ids.push(...instances.map(({ InstanceId: id = "" }) => id));
     }
     return ids;
+  }
+
+  async terminate(region: string, ids: readonly string[]): Promise<void> {
+    await this.#in(region).send(new TerminateInstancesCommand({ InstanceIds: [...ids] }));
   }
 
   async tag(region: string, id: string, tags: Readonly<Record<string, string>>): Promise<void> {
