@@ -68,8 +68,7 @@ export async function down(
   say: (line: string) => void,
 ): Promise<number> {
   const labs = listRecords(defaultRunFolder());
-  const dead = labs.filter(({ record }) => !isAlive(record.owner));
-  const chosen = options.all ? labs : [...new Set([...dead, ...chosenBy(options.name, labs, dead)])];
+  const chosen = options.all ? labs : chosenBy(options.name, labs);
   for (const lab of chosen) {
     await end(lab);
     say(`${lab.record.name} is down`);
@@ -77,13 +76,12 @@ export async function down(
   return 0;
 }
 
-function chosenBy(
-  name: string | undefined,
-  labs: readonly Found[],
-  dead: readonly Found[],
-): readonly Found[] {
-  if (name === undefined && dead.length > 0 && dead.length === labs.length) return [];
-  return [one(name)];
+/** What killed labs have left, and the one that is up. */
+function chosenBy(name: string | undefined, labs: readonly Found[]): readonly Found[] {
+  const dead = labs.filter(({ record }) => !isAlive(record.owner));
+  if (name !== undefined && dead.some(({ record }) => record.name === name)) return dead;
+  if (name === undefined && dead.length > 0 && labs.length !== dead.length + 1) return dead;
+  return [...dead, one(name)];
 }
 
 async function end({ file, record }: Found): Promise<void> {

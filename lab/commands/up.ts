@@ -85,11 +85,14 @@ export async function serve(options: UpOptions, say: (line: string) => void): Pr
   if (notModelled.length > 0) say(`not rebuilt: ${notModelled.join(", ")}`);
   say(
     `The lab ${options.name ?? session.lab.id} is up after ${seconds} s: ${session.lab.topology.namespaces.length} namespaces, ` +
-      `${session.cloud.instances.length} instances, ${session.clients.length} clients.`,
+      `${counted(session.cloud.instances, "instance")}, ${counted(session.clients, "client")}.`,
   );
   say(READY);
   return session;
 }
+
+const counted = ({ length }: { readonly length: number }, what: string): string =>
+  `${length} ${what}${length === 1 ? "" : "s"}`;
 
 async function openSession(options: UpOptions, say: (line: string) => void): Promise<Session> {
   const { agent, self, root, name } = options;

@@ -1,11 +1,12 @@
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { type ChildProcess, spawn } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { processesOf, removeLeftovers } from "../../lab/cleanup.ts";
-import { defaultRunFolder, isAlive, listRecords, recordFile, type LabRecord } from "../../lab/record.ts";
+import { defaultRunFolder, listRecords, recordFile, type LabRecord } from "../../lab/record.ts";
 import { sleep } from "../../lab/system.ts";
 import { requires } from "../skip.ts";
 import { bundleLab, canBuildLabs, LAB_NEEDS, type LabBundle } from "./bundle.ts";
+import { expectGone, hostState, watchdogsOf } from "./leftovers.ts";
 import { synthesize } from "./stack.ts";
 
 const testAsRoot = requires("root", canBuildLabs, LAB_NEEDS);
@@ -157,38 +158,6 @@ async function until(condition: () => boolean, describe: () => string = () => ""
 }
 
 function expectNothingLeft(record: LabRecord): void {
-  expect(processesOf(record)).toEqual([]);
-  expect(readdirSync("/run/netns").filter((name) => record.namespaces.includes(name))).toEqual([]);
-  expect(existsSync(record.folder)).toBe(false);
-  expect(existsSync(recordFile(defaultRunFolder(), record.id))).toBe(false);
-  expect(isAlive(record.owner)).toBe(false);
+  expectGone(record);
   expect(hostState()).toBe(hostBefore);
-}
-
-/** The host's own rules and devices, which a lab must not touch; a temporary device would show here. */
-function hostState(): string {
-  const rules = execFileSync("nft", ["list", "tables"], { encoding: "utf8" });
-  const devices = execFileSync("ip", ["-brief", "link"], { encoding: "utf8" });
-  return (
-    rules +
-    devices
-      .split("\n")
-      .filter((line) => /^sp[0-9a-f]{6}/.test(line))
-      .join("\n")
-  );
-}
-
-function watchdogsOf(record: LabRecord): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .filter((name) => {
-      try {
-        return readFileSync(`/proc/${name}/cmdline`, "utf8").includes(
-          `watchdog\0${recordFile(defaultRunFolder(), record.id)}`,
-        );
-      } catch {
-        return false;
-      }
-    })
-    .map(Number);
 }
