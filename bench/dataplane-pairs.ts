@@ -1,10 +1,10 @@
 /** Two ends of a tunnel each, in an internet of their own: "cloud" sends to "exit". */
-import { createPrivateKey, createPublicKey, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
 import type { LabProcess } from "../lab/processes.ts";
 import { run, sleep } from "../lab/system.ts";
+import { configureWireGuard, newWireGuardKey, socketOf } from "../lab/wireguard-go.ts";
 import { addressOf, type MachineName } from "./internet.ts";
 import { type BenchLab, type Device, memoryOf, type Mesh } from "./mesh.ts";
 import { Agent, SallyportMesh } from "./sallyport-mesh.ts";
@@ -122,15 +122,14 @@ export class WireGuardGoPair extends Contender {
   }
 
   protected async open(): Promise<string> {
-    const keys = ENDS.map(() => newKey());
+    const keys = ENDS.map(() => newWireGuardKey());
     for (const [i, end] of ENDS.entries()) {
       const device = `wg${this.lab.id}${i}`;
       const program = this.lab.start(end, { name: device, command: [this.#program, "-f", device] });
       this.programs.push(program);
-      const socket = `/var/run/wireguard/${device}.sock`;
-      await program.readyFile(socket, START_LIMIT_MS);
+      await program.readyFile(socketOf(device), START_LIMIT_MS);
       const other = ENDS[1 - i] ?? "exit";
-      await configure(socket, [
+      await configureWireGuard(device, [
         `private_key=${keys[i]?.secret.toString("hex")}`,
         `listen_port=${PORT}`,
         `public_key=${keys[1 - i]?.public.toString("hex")}`,
@@ -160,7 +159,7 @@ export class CrowdedPair extends Contender {
   }
 
   protected async open(): Promise<string> {
-    const keys = ENDS.map(() => newKey());
+    const keys = ENDS.map(() => newWireGuardKey());
     for (const [i, end] of ENDS.entries()) {
       const file = join(this.lab.folder, `${end}-${this.#peers}.conf`);
       const other = ENDS[1 - i] ?? "exit";
@@ -190,28 +189,3 @@ function strangerOf(n: number): string {
 
 const PORT = 51_820;
 const NETWORK = "10.99.1";
-
-/** The configuration protocol of https://www.wireguard.com/xplatform/. */
-function configure(socket: string, settings: readonly string[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const connection = connect(socket);
-    connection.on("error", reject);
-    connection.on("data", (answer) => {
-      connection.end();
-      if (answer.toString().includes("errno=0")) resolve();
-      else reject(new Error(`wireguard-go refused its settings: ${answer.toString().trim()}`));
-    });
-    connection.write(`set=1\n${settings.join("\n")}\n\n`);
-  });
-}
-
-/** PKCS #8's wrapping of 32 bytes (RFC 8410). */
-const PKCS8_X25519 = Buffer.from("302e020100300506032b656e04220420", "hex");
-
-function newKey(): { readonly secret: Buffer; readonly public: Buffer } {
-  const secret = randomBytes(32);
-  secret[0] = (secret[0] ?? 0) & 248;
-  secret[31] = ((secret[31] ?? 0) & 127) | 64;
-  const key = createPrivateKey({ key: Buffer.concat([PKCS8_X25519, secret]), format: "der", type: "pkcs8" });
-  return { secret, public: createPublicKey(key).export({ format: "der", type: "spki" }).subarray(-32) };
-}

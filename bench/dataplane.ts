@@ -18,7 +18,7 @@ import { type Contender, CrowdedPair, OurPair, TailscaledPair, WireGuardGoPair }
 import { Results } from "./dataplane-results.ts";
 import { heapAfterCollection, lookupNanos } from "./dataplane-cost.ts";
 import { planInternet } from "./internet.ts";
-import { type Load, measureLoad, measureLoadedPing, measurePing } from "./load.ts";
+import { type Load, measureLoad, measureBusyPing, measureLoadedPing, measurePing } from "./load.ts";
 import type { BenchLab } from "./mesh.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -41,6 +41,12 @@ const LOADS: readonly Load[] = [
   { name: "UDP 1,200 B at 200 Mbit/s", args: ["-u", "-b", "200M", "-l", "1200"], packets: 1200, once: true },
 ];
 const PING_ROWS = "ping";
+const AVX2 = "sallyport, AVX2 only";
+
+/** What is asked of AVX2 alone is asked of these two. */
+function loadsOf({ name }: Contender, loads: readonly Load[]): readonly Load[] {
+  return name === AVX2 ? loads.filter((load) => ["TCP ×1", "TCP ×4"].includes(load.name)) : loads;
+}
 
 interface Options {
   readonly rounds: number;
@@ -90,13 +96,13 @@ class Run {
     const contenders = await this.#started(section, await this.#contenders(), offload);
     await this.#rounds(section, contenders, async (contender) => {
       const memory: number[] = [];
-      for (const load of loads) {
+      for (const load of loadsOf(contender, loads)) {
         await this.#load(section, contender, load);
         memory.push(contender.memory());
       }
       if (loads.length > 0)
         this.#note(section, "memory of one daemon, loaded (MB)", contender, Math.max(...memory));
-      if (pings) await this.#pings(section, contender);
+      if (pings && contender.name !== AVX2) await this.#pings(section, contender);
     });
     await this.close();
   }
@@ -110,7 +116,7 @@ class Run {
     if (tailscale !== undefined) found.push(new TailscaledPair(await this.#lab(), bundle, tailscale));
     if (hasAvx512()) {
       const env = { OPENSSL_ia32cap: WITHOUT_AVX512 };
-      found.push(new OurPair("sallyport, AVX2 only", await this.#lab(), bundle, { env }));
+      found.push(new OurPair(AVX2, await this.#lab(), bundle, { env }));
     }
     return found;
   }
@@ -173,6 +179,7 @@ class Run {
     const { seconds } = this.#options;
     for (const [when, ask] of [
       ["idle", () => measurePing(contender)],
+      ["one after the other", () => measureBusyPing(contender)],
       ["under TCP ×1", () => measureLoadedPing(contender, seconds)],
     ] as const) {
       if (this.#isOver) return;

@@ -1,12 +1,12 @@
 /** A machine with our program and one with wireguard-go on one wire, and a third that sends through ours. */
-import { createPrivateKey, createPublicKey, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { cpSync, existsSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { Lab } from "../../lab/lab.ts";
 import type { LabProcess } from "../../lab/processes.ts";
 import { run } from "../../lab/system.ts";
 import type { Network } from "../../lab/network.ts";
+import { configureWireGuard, newWireGuardKey, socketOf, type WireGuardKey } from "../../lab/wireguard-go.ts";
 import { bundleLab, type LabBundle } from "../lab/bundle.ts";
 
 export type PlainHost = "ours" | "theirs" | "behind";
@@ -69,7 +69,7 @@ export class PlainWorld {
   }
 
   async connect(pair: PlainPair): Promise<void> {
-    const keys = [newKey(), newKey()] as const;
+    const keys = [newWireGuardKey(), newWireGuardKey()] as const;
     const psk = pair.presharedKey ? randomBytes(32) : undefined;
     const theirs = await this.#startTheirs(pair, keys, psk);
     const ours = await this.#startOurs(pair, keys, psk);
@@ -123,9 +123,8 @@ export class PlainWorld {
   async #startTheirs({ mtu, outer }: PlainPair, [other, own]: Keys, psk?: Buffer): Promise<LabProcess> {
     const device = `w${this.#lab.id}${this.#device++}`;
     const daemon = this.#lab.start("theirs", { name: device, command: [this.#wireguard, "-f", device] });
-    const socket = `/var/run/wireguard/${device}.sock`;
-    await daemon.readyFile(socket, START_LIMIT_MS);
-    await configure(socket, [
+    await daemon.readyFile(socketOf(device), START_LIMIT_MS);
+    await configureWireGuard(device, [
       `private_key=${own.secret.toString("hex")}`,
       `listen_port=${PORT}`,
       `public_key=${other.public.toString("hex")}`,
@@ -190,34 +189,4 @@ function link(one: string, other: string, device: string): Network["links"][numb
   };
 }
 
-interface Key {
-  readonly secret: Buffer;
-  readonly public: Buffer;
-}
-
-type Keys = readonly [ours: Key, theirs: Key];
-
-/** PKCS #8's wrapping of 32 bytes (RFC 8410). */
-const PKCS8_X25519 = Buffer.from("302e020100300506032b656e04220420", "hex");
-
-function newKey(): Key {
-  const secret = randomBytes(32);
-  secret[0] = (secret[0] ?? 0) & 248;
-  secret[31] = ((secret[31] ?? 0) & 127) | 64;
-  const key = createPrivateKey({ key: Buffer.concat([PKCS8_X25519, secret]), format: "der", type: "pkcs8" });
-  return { secret, public: createPublicKey(key).export({ format: "der", type: "spki" }).subarray(-32) };
-}
-
-/** The configuration protocol of https://www.wireguard.com/xplatform/. */
-function configure(socket: string, settings: readonly string[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const connection = connect(socket);
-    connection.on("error", reject);
-    connection.on("data", (answer) => {
-      connection.end();
-      if (answer.toString().includes("errno=0")) resolve();
-      else reject(new Error(`wireguard-go refused its settings: ${answer.toString().trim()}`));
-    });
-    connection.write(`set=1\n${settings.join("\n")}\n\n`);
-  });
-}
+type Keys = readonly [ours: WireGuardKey, theirs: WireGuardKey];

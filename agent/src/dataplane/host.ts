@@ -208,7 +208,9 @@ export class DataPlaneHost implements FastPath {
     else if (!tun.udpOffload)
       list.push("no large UDP packets at the device: the kernel is older than Linux 6.2");
     if (!gso)
-      list.push(`no segmentation of UDP: ${why("SALLYPORT_NO_GSO", "the network device refused it")}`);
+      list.push(
+        `no segmentation of UDP: ${why("SALLYPORT_NO_GSO", "the kernel or the network device refused it")}`,
+      );
     if (!udp.gro)
       list.push(`no gathering of received UDP: ${why("SALLYPORT_NO_GRO", "the kernel offers none")}`);
     return list;

@@ -38,6 +38,8 @@ const COPIES = 64;
 const COPIES_IN_DOUBT = 512;
 /** A read of more packets is worth another thread's waking, when several work side by side. */
 const SMALL = 8;
+/** Trains that are sent one by one after the kernel refused one (EINVAL: a message is longer than the path's MTU). */
+const TRY_AGAIN = 4_096;
 /** How long a flow that was noted counts as noted. */
 const NOTED = 1_000;
 
@@ -60,12 +62,19 @@ export class Outbound {
   #count = 0;
   #total = 0;
   #isClosed = false;
+  /** By peer: messages of this length and longer go one by one, as the path does not carry them whole; 0 for none. */
+  readonly #refusedSize: Uint16Array;
+  /** By peer: how many trains were sent so, until it is tried again. */
+  readonly #sentSingly: Uint16Array;
 
   constructor(parts: PlaneParts, order: Order) {
     this.#parts = parts;
     this.#order = order;
-    this.gso = parts.gso;
-    parts.counters[Counter.gso] = parts.gso ? 1 : 0;
+    // What is the default anyway is refused by a kernel that knows nothing of trains.
+    this.gso = parts.gso && parts.calls.setsockopt(parts.udp4, SOL_UDP, UDP_SEGMENT, 0) === 0;
+    parts.counters[Counter.gso] = this.gso ? 1 : 0;
+    this.#refusedSize = new Uint16Array(parts.maxPeers);
+    this.#sentSingly = new Uint16Array(parts.maxPeers);
     this.#view = new DataView(parts.memory);
     this.#bytes = new Uint8Array(parts.memory);
     this.#packetAt = parts.layout.read + 256;
@@ -227,6 +236,7 @@ export class Outbound {
   /** The slot for the next message of the train. */
   #place(peer: number, size: number): number {
     const fits =
+      this.#count > 0 &&
       peer === this.#peer &&
       !this.#isClosed &&
       size <= this.#size &&
@@ -251,8 +261,20 @@ export class Outbound {
     this.#count = 0;
     this.#total = 0;
     this.#isClosed = false;
-    if (count === 1 || this.gso) this.#send(0, count);
+    if (count === 1 || (this.gso && this.#mayTrain())) this.#send(0, count);
     else for (let i = 0; i < count; i++) this.#send(i, 1);
+  }
+
+  /** Whether the peer's path takes trains of this length, as far as is known. */
+  #mayTrain(): boolean {
+    const peer = this.#peer;
+    const refused = this.#refusedSize[peer] ?? 0;
+    if (refused === 0 || this.#size < refused) return true;
+    const sent = (this.#sentSingly[peer] ?? 0) + 1;
+    this.#sentSingly[peer] = sent % TRY_AGAIN;
+    if (sent < TRY_AGAIN) return false;
+    this.#refusedSize[peer] = 0;
+    return true;
   }
 
   #send(first: number, count: number): void {
@@ -270,8 +292,8 @@ export class Outbound {
     add(counters, Counter.sendCalls, 1);
     if (result >= 0) return;
     if (count > 1 && (result === -EIO || result === -EINVAL || result === -EMSGSIZE)) {
-      // This device or kernel takes no trains: from now on one by one.
-      if (result !== -EMSGSIZE) this.#stopTrains();
+      if (result === -EIO) this.#stopTrains();
+      else if (result === -EINVAL) this.#refusedSize[peer] = this.#size;
       for (let i = first; i < first + count; i++) this.#send(i, 1);
       return;
     }
@@ -281,6 +303,7 @@ export class Outbound {
     }
   }
 
+  /** The network device can not make checksums: it will not for anybody. */
   #stopTrains(): void {
     this.gso = false;
     this.#parts.counters[Counter.gso] = 0;

@@ -7,7 +7,16 @@ import { clampMss } from "../../../agent/src/core/ip/mss.ts";
 import { addWords, finishChecksum, pseudoHeaderSum } from "../../../agent/src/core/ip/checksum.ts";
 import { cutPacket, decodeVirtioHeader } from "../../../agent/src/core/ip/offload.ts";
 import { flowIovecs, GATHERED_FLOWS } from "../../../agent/src/dataplane/memory.ts";
-import { type Flow, flows, headerLengths, makePacket, openBench, pattern, virtio } from "./support.ts";
+import {
+  byFlow,
+  type Flow,
+  flows,
+  headerLengths,
+  makePacket,
+  openBench,
+  pattern,
+  virtio,
+} from "./support.ts";
 
 const MTU = 1420;
 const ZEROES = new Uint8Array(64);
@@ -187,19 +196,6 @@ test("what was gathered and is cut again is what came, in order within each flow
     { numRuns: 300 },
   );
 });
-
-function byFlow(list: readonly Uint8Array[]): Map<string, string[]> {
-  const found = new Map<string, string[]>();
-  for (const packet of list) {
-    const isV4 = (packet[0] ?? 0) >> 4 === 4;
-    const key = `${isV4} ${packet[isV4 ? 9 : 6]} ${packet.subarray(isV4 ? 20 : 40, isV4 ? 24 : 44).join()}`;
-    const shown = packet.slice();
-    // With "don't fragment" the identification means nothing (RFC 6864), and may change.
-    if (isV4 && ((packet[6] ?? 0) & 0x40) !== 0) shown.fill(0, 4, 6).fill(0, 10, 12);
-    found.set(key, [...(found.get(key) ?? []), Buffer.from(shown).toString("hex")]);
-  }
-  return found;
-}
 
 const PLAIN: Flow = {
   version: 4,

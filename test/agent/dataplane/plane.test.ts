@@ -14,7 +14,7 @@ import { Counter } from "../../../agent/src/dataplane/messages.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
 import { canOpenPlanes } from "./can-open-planes.ts";
 import { closePlanes, type Ends, KEYS, MTU, openEnds, openPair } from "./planes.ts";
-import { type Flow, flows, headerLengths, makePacket, pattern, virtio } from "./support.ts";
+import { byFlow, type Flow, flows, headerLengths, makePacket, pattern, virtio } from "./support.ts";
 
 const SYN: Flow = {
   ...{ version: 4, isTcp: true, port: 1, sequence: 1, flags: 2, options: 4, id: 1 },
@@ -190,6 +190,35 @@ for (const { name, options } of WAYS) {
   });
 }
 
+/** How many calls ten segments of this length took; all must arrive. */
+function sendTen(ends: Ends, segment: number): number {
+  const flow: Flow = { ...PLAIN_FLOW, sequence: segment };
+  const before = ends.counter(Counter.sendCalls);
+  ends.toDevice(concat(virtio(flow, segment), makePacket(flow, pattern(10 * segment))));
+  ends.turn();
+  expect(ends.datagrams()).toHaveLength(10);
+  return ends.counter(Counter.sendCalls) - before;
+}
+
+const PLAIN_FLOW: Flow = {
+  ...{ version: 4, isTcp: true, port: 1, sequence: 0, flags: 0x10, options: 0 },
+  ...{ id: 1, dontFragment: true, trafficClass: 0 },
+};
+
+testPlane("a train too long for its path (EINVAL) goes one by one, shorter ones as before", () => {
+  const ends = openEnds({ mtu: 1420 }, (size) => (size > 1000 ? 22 : 0));
+  expect([sendTen(ends, 1200), sendTen(ends, 1200), sendTen(ends, 500)]).toEqual([11, 10, 1]);
+  expect(ends.counter(Counter.gso)).toBe(1);
+  ends.close();
+});
+
+testPlane("a network device without checksums (EIO) gets no trains any more", () => {
+  const ends = openEnds({}, () => 5);
+  expect([sendTen(ends, 1200), sendTen(ends, 500)]).toEqual([11, 10]);
+  expect(ends.counter(Counter.gso)).toBe(0);
+  ends.close();
+});
+
 testPlane("what it can not send, it hands to the engine", () => {
   fc.assert(
     fc.property(madeReads, ({ header, bytes, packets }) => {
@@ -295,15 +324,3 @@ function hex(bytes: Uint8Array): string {
 }
 
 /** Gathering keeps the order within a flow only. */
-function byFlow(list: readonly Uint8Array[]): Map<string, string[]> {
-  const found = new Map<string, string[]>();
-  for (const packet of list) {
-    const isV4 = (packet[0] ?? 0) >> 4 === 4;
-    const key = `${isV4} ${packet[isV4 ? 9 : 6]} ${packet.subarray(isV4 ? 20 : 40, isV4 ? 24 : 44).join()}`;
-    const shown = packet.slice();
-    // With "don't fragment" the identification means nothing (RFC 6864), and may change.
-    if (isV4 && ((packet[6] ?? 0) & 0x40) !== 0) shown.fill(0, 4, 6).fill(0, 10, 12);
-    found.set(key, [...(found.get(key) ?? []), hex(shown)]);
-  }
-  return found;
-}

@@ -1,11 +1,16 @@
 /** Data planes without threads, between a pair of Unix sockets that plays the device and UDP on the loopback. */
 import { IpPort } from "../../../agent/src/base/address.ts";
 import { cutPacket, decodeVirtioHeader } from "../../../agent/src/core/ip/offload.ts";
-import { createMemory, type Layout, planMemory } from "../../../agent/src/dataplane/memory.ts";
+import {
+  createMemory,
+  type Layout,
+  planMemory,
+  type SharedMemory,
+} from "../../../agent/src/dataplane/memory.ts";
 import { Kind } from "../../../agent/src/dataplane/messages.ts";
 import { DataPlane, type PlaneOptions } from "../../../agent/src/dataplane/plane.ts";
 import { RingReader } from "../../../agent/src/dataplane/ring.ts";
-import { loadFastCalls } from "../../../agent/src/io/ffi/fast-calls.ts";
+import { type FastCalls, loadFastCalls } from "../../../agent/src/io/ffi/fast-calls.ts";
 import { isAbsent } from "../../../agent/src/io/ffi/koffi.ts";
 import { AF_INET, encodeSockaddr, loadLibc, SOCK_DGRAM, SOL_SOCKET } from "../../../agent/src/io/ffi/libc.ts";
 
@@ -54,9 +59,10 @@ export interface Ends {
   close(): void;
 }
 
-export function openEnds(options: Partial<PlaneOptions>): Ends {
+/** `refuse`: an errno for messages of `size` that the kernel shall not take as a train; 0 for those that it may. */
+export function openEnds(options: Partial<PlaneOptions>, refuse?: (size: number) => number): Ends {
   const peer = openUdp(false);
-  return openOne(options, { isA: true, peer, peerAddress: peer.address });
+  return openOne(options, { isA: true, peer, peerAddress: peer.address, refuse });
 }
 
 /** Two that send to each other. */
@@ -104,11 +110,12 @@ interface Place {
   /** Whose end of the wire the test holds. */
   readonly peer?: Udp;
   readonly peerAddress: IpPort;
+  readonly refuse?: ((size: number) => number) | undefined;
 }
 
 function openOne(
   changes: Partial<PlaneOptions>,
-  { isA, own = openUdp(true), peer, peerAddress }: Place,
+  { isA, own = openUdp(true), peer, peerAddress, refuse }: Place,
 ): Ends {
   const { calls: f, libc: c } = need();
   const pair = c.socketPair();
@@ -135,7 +142,9 @@ function openOne(
   };
   const layout = planMemory(options);
   const memory = createMemory(layout);
-  const plane = new DataPlane(options, f, memory, layout);
+  const refusing =
+    refuse === undefined ? f : { ...f, sendmsg: refusingSend(f.sendmsg, memory, layout, refuse) };
+  const plane = new DataPlane(options, refusing, memory, layout);
   introduce(plane, isA, peerAddress);
   const ring = (place: Layout["packets"]): RingReader => new RingReader(memory.buffer, layout.control, place);
   const [packets, datagrams] = [ring(layout.packets), ring(layout.datagrams)];
@@ -184,6 +193,21 @@ function openOne(
     close() {
       for (const fd of [...descriptors, own.fd, peer?.fd ?? -1]) if (opened.delete(fd)) f.close(fd);
     },
+  };
+}
+
+/** With UDP_SEGMENT's size after the header of its control message, where there is one. */
+function refusingSend(
+  send: FastCalls["sendmsg"],
+  { buffer }: SharedMemory,
+  { sendMessage, sendControl }: Layout,
+  refuse: (size: number) => number,
+): FastCalls["sendmsg"] {
+  const view = new DataView(buffer);
+  return (fd, message) => {
+    const isTrain = view.getUint32(sendMessage + 40, true) > 0;
+    const errno = isTrain ? refuse(view.getUint16(sendControl + 16, true)) : 0;
+    return errno === 0 ? send(fd, message) : -errno;
   };
 }
 

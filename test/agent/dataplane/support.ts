@@ -122,3 +122,17 @@ export function virtio(flow: Flow | undefined, segmentSize: number): Uint8Array 
   view.setUint16(8, flow.isTcp ? 16 : 6, true);
   return out;
 }
+
+/** Packets as text, those of each flow in their order. */
+export function byFlow(list: readonly Uint8Array[]): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const packet of list) {
+    const isV4 = (packet[0] ?? 0) >> 4 === 4;
+    const key = `${isV4} ${packet[isV4 ? 9 : 6]} ${packet.subarray(isV4 ? 20 : 40, isV4 ? 24 : 44).join()}`;
+    const shown = packet.slice();
+    // With "don't fragment" the identification means nothing (RFC 6864), and may change.
+    if (isV4 && ((packet[6] ?? 0) & 0x40) !== 0) shown.fill(0, 4, 6).fill(0, 10, 12);
+    found.set(key, [...(found.get(key) ?? []), Buffer.from(shown).toString("hex")]);
+  }
+  return found;
+}
