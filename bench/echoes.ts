@@ -40,9 +40,9 @@ export function lines(prober: LabProcess, kind: "sent" | "reply"): Line[] {
 /** Longer than any failover that is measured: 30 s with two lines every 10 ms. */
 const STREAM_TAIL = 6_500;
 
-/** ms from `at` until the answer to a request that was sent after `at`. */
+/** ms from `at` until the answer to a request that was sent after `at`; the prober says when, so it is asked seldom. */
 export async function firstReplyAfter(prober: LabProcess, at: number): Promise<number | undefined> {
-  for (const end = at + 30_000; clock() < end; await sleep(1)) {
+  for (const end = at + 30_000; clock() < end; await sleep(20)) {
     const first = lines(prober, "sent").find((one) => one.at > at);
     if (first === undefined) continue;
     const reply = lines(prober, "reply").find((one) => one.at > at && isAfter(one.sequence, first.sequence));
