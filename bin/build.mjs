@@ -8,9 +8,10 @@
  *   dist/lab/                  the lab, likewise; it never goes to an instance
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { AWS_MAIN_FIELDS, awsTables } from "./aws-tables.mjs";
+import { writeWhole } from "./files.mjs";
 import { ensureInstalled, isMain, root, say } from "./install.mjs";
 
 const AGENT_PROGRAM = "sallyport.mjs";
@@ -43,7 +44,7 @@ async function build() {
     const into = dirname(part.outfile);
     const programs =
       part === AGENT ? await bundleAgent() : { [basename(part.outfile)]: await bundleText(part) };
-    for (const [name, text] of Object.entries(programs)) writeWhole(join(into, name), text);
+    for (const [name, text] of Object.entries(programs)) writeWhole(join(root, into, name), text);
     const files = [...Object.keys(programs).map((name) => join(into, name)), copyKoffi(into)].filter(
       (file) => file !== undefined,
     );
@@ -138,23 +139,17 @@ function copyKoffi(into) {
   if (fitting === undefined)
     throw new Error(`${relative(root, folder)} holds no koffi.node for this C library`);
   const outfile = join(into, "koffi.node");
-  writeWhole(outfile, readFileSync(join(folder, fitting)));
+  writeWhole(join(root, outfile), readFileSync(join(folder, fitting)));
   return outfile;
 }
 
 function writeSums(folder, files) {
   const outfile = join(folder, "SHA256SUMS");
-  writeWhole(outfile, files.map((file) => `${sha256(file)}  ${relative(folder, file)}\n`).join(""));
+  writeWhole(
+    join(root, outfile),
+    files.map((file) => `${sha256(file)}  ${relative(folder, file)}\n`).join(""),
+  );
   return outfile;
-}
-
-/** Whoever reads meanwhile sees the old file or the new one, and two builds at once don't mix. */
-function writeWhole(file, content) {
-  const path = join(root, file);
-  mkdirSync(dirname(path), { recursive: true });
-  const temporary = `${path}.${process.pid}`;
-  writeFileSync(temporary, content);
-  renameSync(temporary, path);
 }
 
 function sha256(file) {
@@ -164,6 +159,7 @@ function sha256(file) {
 }
 
 if (isMain(import.meta.url)) {
+  process.stdout.on("error", () => process.exit()); // `| head` has seen enough
   const made = ensureInstalled() ? await tryBuild() : undefined;
   if (made === undefined) process.exitCode = 1;
   for (const file of made ?? []) {

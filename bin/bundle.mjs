@@ -7,21 +7,13 @@
  * compressed already.
  */
 import { createHash } from "node:crypto";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { bundleAgent } from "./build.mjs";
+import { writeWhole } from "./files.mjs";
 import { ensureInstalled, isMain, root, say } from "./install.mjs";
 import { packTar, readTar } from "./tar.mjs";
 
@@ -47,7 +39,9 @@ export async function makeBundles(architectures = Object.keys(ARCHITECTURES)) {
       "koffi.node": { content: readTar(koffi, `package/linux_${npmName}/koffi.node`), mode: 0o755 },
       "node.tgz": { content: download(`node-linux-${npmName}`, PINNED.node), mode: 0o644 },
     });
-    return writeWhole(`dist/bundle/sallyport-agent-linux-${architecture}.tar`, archive);
+    const file = `dist/bundle/sallyport-agent-linux-${architecture}.tar`;
+    writeWhole(join(root, file), archive);
+    return file;
   });
 }
 
@@ -75,7 +69,6 @@ function download(name, version) {
 
 function fetchPackage(name, version, file) {
   say(`fetching ${name}@${version}`);
-  mkdirSync(dirname(file), { recursive: true });
   const folder = mkdtempSync(join(tmpdir(), "sallyport-npm-"));
   try {
     const args = ["pack", `${name}@${version}`, "--pack-destination", folder, "--silent"];
@@ -84,21 +77,10 @@ function fetchPackage(name, version, file) {
     if (status !== 0 || made === undefined) {
       throw new Error(`npm can not fetch ${name}@${version}: is the registry reachable?`);
     }
-    const temporary = `${file}.${process.pid}`;
-    writeFileSync(temporary, readFileSync(join(folder, made)));
-    renameSync(temporary, file);
+    writeWhole(file, readFileSync(join(folder, made)));
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-function writeWhole(file, content) {
-  const path = join(root, file);
-  mkdirSync(dirname(path), { recursive: true });
-  const temporary = `${path}.${process.pid}`;
-  writeFileSync(temporary, content);
-  renameSync(temporary, path);
-  return file;
 }
 
 if (isMain(import.meta.url)) {

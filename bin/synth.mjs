@@ -6,17 +6,10 @@
  * transformed each time.
  */
 import { createHash } from "node:crypto";
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
+import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { writeWhole } from "./files.mjs";
 import { isMain, root, say } from "./install.mjs";
 
 const MAIN = "stacks/main.ts";
@@ -56,13 +49,6 @@ function stateOf(inputs) {
     hash.update(`${input} ${found?.mtimeMs} ${found?.size}\n`);
   }
   return hash.digest("hex");
-}
-
-function writeWhole(file, content) {
-  mkdirSync(dirname(file), { recursive: true });
-  const temporary = `${file}.${process.pid}`;
-  writeFileSync(temporary, content);
-  renameSync(temporary, file);
 }
 
 if (isMain(import.meta.url)) {

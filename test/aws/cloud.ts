@@ -1,5 +1,5 @@
 /** An AWS of one's own: moto's server, and Terraform with the real provider pointed at it. */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
 import {
   cpSync,
   existsSync,
@@ -15,7 +15,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { findProviderMirror } from "../stacks/provider-mirror.ts";
+import { findProviderMirror, terraformConfig } from "../stacks/provider-mirror.ts";
 
 const root = join(__dirname, "../..");
 const synth = join(root, "bin/synth.mjs");
@@ -45,11 +45,7 @@ export class Cloud {
   private constructor(endpoint: string, server: ChildProcess) {
     this.endpoint = endpoint;
     this.#server = server;
-    const { folder } = this;
-    writeFileSync(
-      join(folder, "terraformrc"),
-      `provider_installation { filesystem_mirror { path = "${this.#mirror?.folder ?? ""}" } }\n`,
-    );
+    writeFileSync(join(this.folder, "terraformrc"), terraformConfig(this.#mirror));
   }
 
   static async start(bin: string): Promise<Cloud> {
@@ -96,27 +92,27 @@ export class Cloud {
   }
 
   /** `cdktf deploy`, of what is synthesized. */
-  deploy(...stacks: readonly string[]): Result {
+  deploy(...stacks: readonly string[]): Promise<Result> {
     const cdktf = join(root, "node_modules/cdktf-cli/bundle/bin/cdktf.js");
     const flags = ["--auto-approve", "--skip-synth", "--skip-provider-lock"];
     return this.#run(process.execPath, [cdktf, "deploy", ...stacks, ...flags], this.folder);
   }
 
   /** What a further deploy does, without the command around it. */
-  apply(stack: string): Result {
+  apply(stack: string): Promise<Result> {
     return this.#terraform(stack, ["apply", "-auto-approve", "-no-color"]);
   }
 
-  destroy(stack: string): Result {
+  destroy(stack: string): Promise<Result> {
     return this.#terraform(stack, ["destroy", "-auto-approve", "-no-color"]);
   }
 
   /** What a deploy would change now. */
-  plan(stack: string): readonly Change[] {
-    const made = this.#terraform(stack, ["plan", "-no-color", "-out=plan", "-detailed-exitcode"]);
+  async plan(stack: string): Promise<readonly Change[]> {
+    const made = await this.#terraform(stack, ["plan", "-no-color", "-out=plan", "-detailed-exitcode"]);
     if (made.status === NOTHING_TO_DO) return [];
     if (made.status !== CHANGES) throw new Error(made.output);
-    const shown = this.#terraform(stack, ["show", "-json", "plan"]);
+    const shown = await this.#terraform(stack, ["show", "-json", "plan"]);
     const { resource_changes: changes = [] } = JSON.parse(shown.output.slice(shown.output.indexOf("{"))) as {
       resource_changes?: readonly PlannedChange[];
     };
@@ -130,14 +126,13 @@ export class Cloud {
   }
 
   /** The text of the state, as Terraform keeps it. */
-  state(stack: string): string {
-    return this.#terraform(stack, ["state", "pull"]).output;
+  async state(stack: string): Promise<string> {
+    return (await this.#terraform(stack, ["state", "pull"])).output;
   }
 
-  resources(stack: string): readonly string[] {
-    return this.#terraform(stack, ["state", "list"])
-      .output.split("\n")
-      .filter((line) => /^aws_/.test(line));
+  async resources(stack: string): Promise<readonly string[]> {
+    const { output } = await this.#terraform(stack, ["state", "list"]);
+    return output.split("\n").filter((line) => /^aws_/.test(line));
   }
 
   #pointed(text: string): unknown {
@@ -164,23 +159,24 @@ export class Cloud {
     };
   }
 
-  #terraform(stack: string, args: readonly string[]): Result {
+  #terraform(stack: string, args: readonly string[]): Promise<Result> {
     return this.#run("terraform", args, join(this.folder, "cdktf.out/stacks", stack));
   }
 
-  #run(command: string, args: readonly string[], cwd: string): Result {
-    const { status, stdout, stderr } = spawnSync(command, args, {
-      cwd,
-      encoding: "utf8",
-      timeout: TERRAFORM_TIMEOUT_MS,
-      maxBuffer: 1 << 28,
+  #run(command: string, args: readonly string[], cwd: string): Promise<Result> {
+    const options = {
+      ...{ cwd, encoding: "utf8" as const, timeout: TERRAFORM_TIMEOUT_MS, maxBuffer: 1 << 28 },
       env: {
         ...process.env,
         ...{ CHECKPOINT_DISABLE: "1", CDKTF_DISABLE_ANALYTICS: "1", TF_IN_AUTOMATION: "1", CI: "1" },
         TF_CLI_CONFIG_FILE: join(this.folder, "terraformrc"),
       },
+    };
+    return new Promise((resolve) => {
+      const child = execFile(command, args, options, (_, stdout, stderr) =>
+        resolve({ status: child.exitCode, output: stdout + stderr }),
+      );
     });
-    return { status, output: stdout + stderr };
   }
 
   /** Keeps Terraform's state of a stack while its configuration is synthesized anew. */

@@ -31,75 +31,96 @@ const withTerraform = requires(
   terraformReady,
   "Terraform and a filesystem mirror with its AWS provider are needed: name it in TF_CLI_CONFIG_FILE",
 );
-const test = terraformReady ? requires("moto", bin !== undefined, PYTHON_NEEDS) : withTerraform;
+const it = terraformReady ? requires("moto", bin !== undefined, PYTHON_NEEDS) : withTerraform;
+const test = bin === undefined ? it : it.concurrent;
 
 const STACK = "exit-node-stack";
 const MAIN = "stacks/main.ts";
 
-let cloud: Cloud;
-beforeEach(async () => {
-  if (bin !== undefined) cloud = await Cloud.start(bin);
-}, 60_000);
-afterEach(() => cloud?.stop());
+/** The provider waits more than it works, so each story has a cloud of its own and they run side by side. */
+const inCloud = (story: (cloud: Cloud) => Promise<void>) => async () => {
+  const cloud = await Cloud.start(bin ?? "");
+  try {
+    await story(cloud);
+  } finally {
+    cloud.stop();
+  }
+};
 
 /** As the node writes it: an auth key and the pin of its certificate. */
 const TOKEN = `spkey-known-to-nobody-else#sha256-raw:${"5a".repeat(32)}`;
 
 /** Two agents that differ. */
-function agents(): readonly [string, string] {
+function agents(cloud: Cloud): readonly [string, string] {
   const files = ["one", "two"].map((name) => join(cloud.folder, name));
   for (const file of files) writeFileSync(file, file);
   return [files[0] ?? "", files[1] ?? ""];
 }
 
-test("the single node: deployed, nothing left to do, tags survive, a new agent is a new instance, destroyed", async () => {
-  const [one, two] = agents();
-  cloud.synthesize(MAIN, { agent: { file: one } });
-  expect(cloud.deploy(STACK)).toMatchObject({ status: 0 });
-  expect(await readJoinToken()).toBe("pending");
+test(
+  "the single node: deployed, nothing left to do, tags survive, a new agent is a new instance, destroyed",
+  inCloud(async (cloud) => {
+    const [one, two] = agents(cloud);
+    cloud.synthesize(MAIN, { agent: { file: one } });
+    expect(await cloud.deploy(STACK)).toMatchObject({ status: 0 });
+    expect(await readJoinToken(cloud)).toBe("pending");
 
-  await writeHealthTags();
-  await writeJoinToken(TOKEN);
-  expect(beyondGaps(cloud.plan(STACK))).toEqual([]);
-  expect(cloud.apply(STACK)).toMatchObject({ status: 0 });
-  expect(await healthTags()).toEqual(HEALTH_TAG_KEYS.map((key) => `${key}=from the agent`).sort());
-  expect(await readJoinToken()).toBe(TOKEN);
-  const state = cloud.state(STACK);
-  expect(state).toContain("aws_ssm_parameter");
-  for (const secret of ["pending", TOKEN, ...TOKEN.split("#")]) expect(state).not.toContain(secret);
+    await writeHealthTags(cloud);
+    await writeJoinToken(cloud, TOKEN);
+    expect(beyondGaps(await cloud.plan(STACK))).toEqual([]);
+    expect(await cloud.apply(STACK)).toMatchObject({ status: 0 });
+    expect(await healthTags(cloud)).toEqual(HEALTH_TAG_KEYS.map((key) => `${key}=from the agent`).sort());
+    expect(await readJoinToken(cloud)).toBe(TOKEN);
+    const state = await cloud.state(STACK);
+    expect(state).toContain("aws_ssm_parameter");
+    for (const secret of ["pending", TOKEN, ...TOKEN.split("#")]) expect(state).not.toContain(secret);
 
-  cloud.resynthesize(MAIN, { agent: { file: two } });
-  const replaced = cloud.plan(STACK).filter(({ actions }) => actions.join() === "delete,create");
-  expect(
-    replaced.map(({ address }) => address.split(".")[0] ?? "").toSorted((a, b) => a.localeCompare(b)),
-  ).toEqual(["aws_eip_association", "aws_instance", "aws_s3_object", "aws_volume_attachment"]);
+    cloud.resynthesize(MAIN, { agent: { file: two } });
+    const replaced = (await cloud.plan(STACK)).filter(({ actions }) => actions.join() === "delete,create");
+    expect(
+      replaced.map(({ address }) => address.split(".")[0] ?? "").toSorted((a, b) => a.localeCompare(b)),
+    ).toEqual(["aws_eip_association", "aws_instance", "aws_s3_object", "aws_volume_attachment"]);
 
-  expect(cloud.destroy(STACK)).toMatchObject({ status: 0 });
-  expect(cloud.resources(STACK)).toEqual([]);
-  expect(await ec2("DescribeInstances")).not.toMatch(/<name>(running|pending|stopped)<\/name>/);
-  expect(await ec2("DescribeAddresses")).not.toContain("<publicIp>");
-}, 900_000);
+    expect(await cloud.destroy(STACK)).toMatchObject({ status: 0 });
+    expect(await cloud.resources(STACK)).toEqual([]);
+    expect(await ec2(cloud, "DescribeInstances")).not.toMatch(/<name>(running|pending|stopped)<\/name>/);
+    expect(await ec2(cloud, "DescribeAddresses")).not.toContain("<publicIp>");
+  }),
+  1_800_000,
+);
 
-test("the self-healing node: deployed, nothing left to do, a new agent is a new template and a refresh", () => {
-  const [one, two] = agents();
-  const config = { egress: "nat-gateway", selfHealing: true };
-  cloud.synthesize(MAIN, { ...config, agent: { file: one } });
-  expect(cloud.deploy(STACK)).toMatchObject({ status: 0 });
-  expect(beyondGaps(cloud.plan(STACK))).toEqual([]);
-  cloud.resynthesize(MAIN, { ...config, agent: { file: two } });
-  const changes = cloud.plan(STACK);
-  const template = changes.find(({ address }) => address.startsWith("aws_launch_template."));
-  expect(template).toMatchObject({ actions: ["update"], attributes: expect.arrayContaining(["user_data"]) });
-  const group = changes.find(({ address }) => address.startsWith("aws_autoscaling_group."));
-  expect(group?.actions).toEqual(["update"]);
-  expect(cloud.state(STACK)).toContain('"instance_refresh"');
-}, 900_000);
+test(
+  "the self-healing node: deployed, nothing left to do, a new agent is a new template and a refresh",
+  inCloud(async (cloud) => {
+    const [one, two] = agents(cloud);
+    const config = { egress: "nat-gateway", selfHealing: true };
+    cloud.synthesize(MAIN, { ...config, agent: { file: one } });
+    expect(await cloud.deploy(STACK)).toMatchObject({ status: 0 });
+    expect(beyondGaps(await cloud.plan(STACK))).toEqual([]);
+    cloud.resynthesize(MAIN, { ...config, agent: { file: two } });
+    const changes = await cloud.plan(STACK);
+    const template = changes.find(({ address }) => address.startsWith("aws_launch_template."));
+    expect(template).toMatchObject({
+      actions: ["update"],
+      attributes: expect.arrayContaining(["user_data"]),
+    });
+    const group = changes.find(({ address }) => address.startsWith("aws_autoscaling_group."));
+    expect(group?.actions).toEqual(["update"]);
+    expect(await cloud.state(STACK)).toContain('"instance_refresh"');
+  }),
+  1_800_000,
+);
 
-test("the multi-region example is deployed whole", () => {
-  cloud.synthesize("examples/multi-region/main.ts");
-  expect(cloud.deploy("*")).toMatchObject({ status: 0 });
-  for (const stack of cloud.stacks) expect(beyondGaps(cloud.plan(stack))).toEqual([]);
-}, 1_800_000);
+test(
+  "the multi-region example is deployed whole",
+  inCloud(async (cloud) => {
+    cloud.synthesize("examples/multi-region/main.ts");
+    expect(await cloud.deploy("*")).toMatchObject({ status: 0 });
+    const plans = await Promise.all(cloud.stacks.map((stack) => cloud.plan(stack)));
+    for (const plan of plans) expect(beyondGaps(plan)).toEqual([]);
+  }),
+  1_800_000,
+);
 
 function beyondGaps(changes: readonly Change[]): readonly Change[] {
   return changes.filter(
@@ -114,14 +135,22 @@ function beyondGaps(changes: readonly Change[]): readonly Change[] {
 }
 
 /** EC2's own form of requests; moto checks no signature. */
-async function ec2(action: string, params: Readonly<Record<string, string>> = {}): Promise<string> {
+async function ec2(
+  cloud: Cloud,
+  action: string,
+  params: Readonly<Record<string, string>> = {},
+): Promise<string> {
   const body = new URLSearchParams({ Action: action, Version: "2016-11-15", ...params });
   const credential = "Credential=test/20260101/us-east-1/ec2/aws4_request";
   const headers = { authorization: `AWS4-HMAC-SHA256 ${credential}, SignedHeaders=host, Signature=0` };
   return await (await fetch(cloud.endpoint, { method: "POST", body, headers })).text();
 }
 
-async function ssm(action: string, request: object): Promise<Readonly<Record<string, unknown>>> {
+async function ssm(
+  cloud: Cloud,
+  action: string,
+  request: object,
+): Promise<Readonly<Record<string, unknown>>> {
   const credential = "Credential=test/20260101/us-east-1/ssm/aws4_request";
   const headers = {
     authorization: `AWS4-HMAC-SHA256 ${credential}, SignedHeaders=host, Signature=0`,
@@ -134,27 +163,35 @@ async function ssm(action: string, request: object): Promise<Readonly<Record<str
 
 const JOIN_PARAMETER = `/sallyport/${STACK}/join`;
 
-async function writeJoinToken(token: string): Promise<void> {
-  await ssm("PutParameter", { Name: JOIN_PARAMETER, Value: token, Type: "SecureString", Overwrite: true });
+async function writeJoinToken(cloud: Cloud, token: string): Promise<void> {
+  await ssm(cloud, "PutParameter", {
+    Name: JOIN_PARAMETER,
+    Value: token,
+    Type: "SecureString",
+    Overwrite: true,
+  });
 }
 
-async function readJoinToken(): Promise<unknown> {
-  const { Parameter: parameter } = await ssm("GetParameter", { Name: JOIN_PARAMETER, WithDecryption: true });
+async function readJoinToken(cloud: Cloud): Promise<unknown> {
+  const { Parameter: parameter } = await ssm(cloud, "GetParameter", {
+    Name: JOIN_PARAMETER,
+    WithDecryption: true,
+  });
   return (parameter as { readonly Value?: unknown } | undefined)?.Value;
 }
 
-async function writeHealthTags(): Promise<void> {
-  const [, id = ""] = /<instanceId>(i-[0-9a-f]+)</.exec(await ec2("DescribeInstances")) ?? [];
+async function writeHealthTags(cloud: Cloud): Promise<void> {
+  const [, id = ""] = /<instanceId>(i-[0-9a-f]+)</.exec(await ec2(cloud, "DescribeInstances")) ?? [];
   const tags = HEALTH_TAG_KEYS.flatMap((key, i) => [
     [`Tag.${i + 1}.Key`, key],
     [`Tag.${i + 1}.Value`, "from the agent"],
   ]);
-  await ec2("CreateTags", { "ResourceId.1": id, ...Object.fromEntries(tags) });
+  await ec2(cloud, "CreateTags", { "ResourceId.1": id, ...Object.fromEntries(tags) });
 }
 
-async function healthTags(): Promise<readonly string[]> {
+async function healthTags(cloud: Cloud): Promise<readonly string[]> {
   const tags = [
-    ...(await ec2("DescribeInstances")).matchAll(/<key>(sallyport:\w+)<\/key>\s*<value>([^<]*)</g),
+    ...(await ec2(cloud, "DescribeInstances")).matchAll(/<key>(sallyport:\w+)<\/key>\s*<value>([^<]*)</g),
   ];
   return tags.map(([, key = "", value = ""]) => `${key}=${value}`).sort();
 }

@@ -1,18 +1,12 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { requires } from "../skip.ts";
 import { runApp } from "../stacks/app.ts";
 import { APPS } from "../stacks/apps.ts";
-import { findProviderMirror } from "../stacks/provider-mirror.ts";
+import { findProviderMirror, terraformConfig } from "../stacks/provider-mirror.ts";
 
-const terraform = (args: readonly string[], cwd: string) =>
-  spawnSync("terraform", args, {
-    cwd,
-    encoding: "utf8",
-    env: { ...process.env, CHECKPOINT_DISABLE: "1", TF_CLI_CONFIG_FILE: "" },
-  });
 const mirror = findProviderMirror();
 const hasTerraform = spawnSync("terraform", ["version"]).status === 0;
 
@@ -30,17 +24,24 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "sallyport-validate-"));
   work = join(folder, "work");
   mkdirSync(work);
+  writeFileSync(join(folder, "terraformrc"), terraformConfig(mirror));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Initialized once: Terraform reads the whole provider, some 700 MB, to note its hash. */
-function initialize(): void {
-  if (existsSync(join(work, ".terraform"))) return;
-  const { status, stderr } = terraform(
-    ["init", "-backend=false", `-plugin-dir=${mirror?.folder ?? ""}`],
-    work,
-  );
-  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+interface Verdict {
+  readonly valid: boolean;
+  readonly diagnostics: readonly { readonly severity: string; readonly summary: string }[];
+}
+
+/** With the provider as an override no folder is initialized; that Terraform warns of overrides is all it may say. */
+function validate(): Verdict {
+  const { stdout } = spawnSync("terraform", ["validate", "-json"], {
+    cwd: work,
+    encoding: "utf8",
+    env: { ...process.env, CHECKPOINT_DISABLE: "1", TF_CLI_CONFIG_FILE: join(folder, "terraformrc") },
+  });
+  const { valid, diagnostics } = JSON.parse(stdout) as Verdict;
+  return { valid, diagnostics: diagnostics.filter(({ summary }) => !/development overrides/.test(summary)) };
 }
 
 withTerraform.each(APPS)(
@@ -51,9 +52,7 @@ withTerraform.each(APPS)(
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     for (const stack of Object.values(stacks)) {
       writeFileSync(join(work, "cdk.tf.json"), JSON.stringify(withProvider(stack.json, mirror?.version)));
-      initialize();
-      const { stdout } = terraform(["validate", "-json"], work);
-      expect(JSON.parse(stdout)).toMatchObject({ valid: true, error_count: 0, warning_count: 0 });
+      expect(validate()).toEqual({ valid: true, diagnostics: [] });
     }
   },
   400_000,

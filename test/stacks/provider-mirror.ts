@@ -12,11 +12,26 @@ const USUAL_PLACES = [
 const SEARCHED = ["/opt", "/usr/local/share", "/usr/share/terraform", "/var/lib"];
 const SEARCH_DEPTH = 3;
 const PROVIDER = "registry.terraform.io/hashicorp/aws";
+const platform = `${process.platform}_${process.arch === "x64" ? "amd64" : process.arch}`;
 
 export interface ProviderMirror {
   /** For `terraform init -plugin-dir`. */
   readonly folder: string;
   readonly version: string;
+  /** The provider's own folder, as `dev_overrides` wants it. */
+  readonly provider: string;
+}
+
+/**
+ * Terraform's own settings (CLI configuration) that take the provider from a mirror. As an override besides, so that the 700 MB
+ * are read for their hash when a folder is initialized, not in each command.
+ */
+export function terraformConfig(mirror: ProviderMirror | undefined): string {
+  return `provider_installation {
+  dev_overrides { "hashicorp/aws" = "${mirror?.provider ?? ""}" }
+  filesystem_mirror { path = "${mirror?.folder ?? ""}" }
+}
+`;
 }
 
 /** The first folder that holds the AWS provider for this platform, unpacked; undefined where there is none. */
@@ -27,7 +42,8 @@ export function findProviderMirror(): ProviderMirror | undefined {
     ...SEARCHED.flatMap((top) => below(top, SEARCH_DEPTH)),
   ]) {
     const version = newestVersion(join(folder, PROVIDER));
-    if (version !== undefined) return { folder, version };
+    if (version !== undefined)
+      return { folder, version, provider: join(folder, PROVIDER, version, platform) };
   }
   return undefined;
 }
@@ -52,7 +68,6 @@ function below(folder: string, depth: number): readonly string[] {
 
 function newestVersion(provider: string): string | undefined {
   if (!existsSync(provider)) return undefined;
-  const platform = `${process.platform}_${process.arch === "x64" ? "amd64" : process.arch}`;
   return readdirSync(provider)
     .filter((version) => existsSync(join(provider, version, platform)))
     .sort((a, b) => a.localeCompare(b, "en", { numeric: true }))
