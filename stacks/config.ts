@@ -101,7 +101,7 @@ export const fields = z.strictObject({
     .enum(["direct", "nat-gateway", "existing-nat"], {
       error: 'give "direct", "nat-gateway" or "existing-nat"',
     })
-    .default("direct"),
+    .default("nat-gateway"),
   natGatewayId: text('give a gateway such as "nat-0123456789abcdef0"', /^nat-[0-9a-f]+$/).optional(),
   exitTraffic: z.enum(["any", "web"], { error: 'give "any" or "web"' }).default("any"),
   architecture: z.enum(["arm64", "x86_64"], { error: 'give "arm64" or "x86_64"' }).default("arm64"),
@@ -185,11 +185,11 @@ function contradictions(config: StackConfig): readonly string[] {
     egress === "nat-gateway" &&
       placed !== undefined &&
       placed.privateRouteTableId === undefined &&
-      "network.privateRouteTableId: egress nat-gateway adds a route to it: give it",
+      "network.privateRouteTableId: egress nat-gateway adds a route to it: give it, or set egress to direct or existing-nat",
     egress !== "direct" &&
       placed !== undefined &&
       placed.privateSubnetId === undefined &&
-      `network.privateSubnetId: egress ${egress} needs a private subnet: give it`,
+      `network.privateSubnetId: egress ${egress} needs a private subnet: give it, or set egress to direct`,
     egress === "existing-nat" &&
       placed === undefined &&
       "egress: existing-nat is for a network that exists: give network, or set nat-gateway",
