@@ -1,14 +1,19 @@
 /** `lab demo`: reads the stack, builds the lab, tells the story, removes everything; the exit code says how it ended. */
+import { resolve } from "node:path";
+import { labArchive } from "./archive.ts";
+import { checkBundle } from "./bundle.ts";
 import type { RunningCloud } from "./cloud/running.ts";
 import { openCloud } from "./open-cloud.ts";
-import { Lab, whatIsMissing } from "./lab.ts";
+import { type Lab, whatIsMissing } from "./lab.ts";
 import { describeLoopback } from "./loopback.ts";
 import { LoopbackStage } from "./loopback-stage.ts";
-import { NamespaceStage } from "./namespace-stage.ts";
 import { readNodeSettings, type NodeSettings } from "./node-settings.ts";
 import { drawTopology } from "./drawing.ts";
+import { Session, type SessionOptions } from "./session.ts";
+import { SessionStage } from "./session-stage.ts";
 import type { Stage } from "./stage.ts";
 import { tellStory } from "./story.ts";
+import { surroundings } from "./surroundings.ts";
 import { readStackFile, STACK, synthesizeStack } from "./synthesis.ts";
 import { exitNodeOf, planTopology, type Topology } from "./topology.ts";
 import { DEFAULT_WORLD } from "./world.ts";
@@ -31,38 +36,46 @@ export interface DemoOptions {
 
 /** The exit code: 0 when every client ended as its network lets it. @throws SallyportError */
 export async function demo(options: DemoOptions): Promise<number> {
-  const { cloud, topology, node } = await readStack(options);
+  const reason = options.loopback ? "--loopback was given" : await whatIsMissing();
+  const cloud = await readStack(options);
+  const around = reason === undefined ? surroundings(cloud) : { world: DEFAULT_WORLD };
+  const topology = planTopology(cloud, around.world);
+  const node = readNodeSettings(exitNodeOf(topology.cast));
+  const { notModelled, natGateways } = cloud.read.model;
+  const [gateway] = reason === undefined ? natGateways : [];
   say(`The lab builds ${options.stack ?? STACK} and a small internet around it:\n`);
-  for (const line of drawTopology(topology, node.port)) say(`  ${line}`);
-  const { notModelled } = cloud.read.model;
+  for (const line of drawTopology(topology, node.port, gateway?.publicIp)) say(`  ${line}`);
   if (notModelled.length > 0) say(`\n  not rebuilt: ${notModelled.join(", ")}`);
   say("");
-  const reason = options.loopback ? "--loopback was given" : await whatIsMissing();
   return reason === undefined
-    ? playInNamespaces(options, topology, node)
+    ? playInNamespaces(options, { cloud, ...around }, node)
     : playOnLoopback(options, topology, node, reason);
 }
 
 async function playInNamespaces(
   options: DemoOptions,
-  topology: Topology,
+  built: Pick<SessionOptions, "cloud" | "world" | "names" | "store">,
   node: NodeSettings,
 ): Promise<number> {
   const started = performance.now();
-  const opening = Lab.open(topology, {
-    self: options.self,
+  const { agent, self } = options;
+  const opening = Session.open({
+    ...built,
+    ...{ agent, self },
+    say: (line) => say(`  ${line.trimStart()}`),
     onLeftovers: (ids) => say(`  removed what a lab that was killed had left: ${ids.join(", ")}`),
   });
-  closeAtSignals(() => opening.then((lab) => lab.close()));
-  const lab = await opening;
+  closeAtSignals(() => opening.then((session) => session.close()));
+  const session = await opening;
+  const { topology } = session.lab;
   try {
-    say(`  ${`${topology.namespaces.length} network namespaces`.padEnd(52)} ${secondsSince(started)} s`);
-    const stage = new NamespaceStage({ lab, node, agent: options.agent, self: options.self });
-    const code = await play(topology, stage, node, started);
-    if (options.keep) await keep(lab);
+    const what = `${topology.namespaces.length} network namespaces, every agent in its network`;
+    say(`  ${what.padEnd(52)} ${secondsSince(started)} s`);
+    const code = await play(topology, new SessionStage(session, self), node, started);
+    if (options.keep) await keep(session.lab);
     return code;
   } finally {
-    await lab.close();
+    await session.close();
   }
 }
 
@@ -90,20 +103,16 @@ async function play({ cast }: Topology, stage: Stage, node: NodeSettings, starte
   return good ? 0 : 1;
 }
 
-async function readStack({ stack, closedPort, root }: DemoOptions): Promise<Stack> {
+async function readStack({ stack, closedPort, root, agent }: DemoOptions): Promise<RunningCloud> {
+  checkBundle(agent);
+  const config = closedPort ? { openTunnelPort: false } : {};
   const json =
     stack === undefined
-      ? await synthesizeStack(root, closedPort ? { openTunnelPort: false } : {})
+      ? await synthesizeStack({ root, config, archive: await labArchive(root, agent) })
       : readStackFile(stack);
-  const cloud = openCloud([{ name: STACK, json }]);
-  const topology = planTopology(cloud, DEFAULT_WORLD);
-  return { cloud, topology, node: readNodeSettings(exitNodeOf(topology.cast)) };
-}
-
-interface Stack {
-  readonly cloud: RunningCloud;
-  readonly topology: Topology;
-  readonly node: NodeSettings;
+  return openCloud([{ name: STACK, json }], {
+    objectFile: (_bucket, _key, source) => (source === undefined ? "" : resolve(root, source)),
+  });
 }
 
 /** 128 + the signal's number, as shells have it. */

@@ -35,6 +35,7 @@ interface Joining {
 
 export class LoopbackStage implements Stage {
   readonly probe = undefined;
+  readonly exit = undefined;
   readonly #options: LoopbackStageOptions;
   readonly #folder = mkdtempSync(join(tmpdir(), "sallyport-loopback-"));
   readonly #processes = new Processes("loopback", join(this.#folder, "logs"));

@@ -18,7 +18,14 @@ import { addLink, addNamespace, changeNamespace, type BuildOptions } from "./nam
 import type { LinkSpec } from "./network.ts";
 import { startServices, type Services } from "./services/services.ts";
 import { type Joining, Servers } from "./servers.ts";
-import { type CommandResult, START_TIMEOUT_MS, type StatusJson, untilRunning } from "./stage.ts";
+import {
+  type CommandResult,
+  describeHost,
+  START_TIMEOUT_MS,
+  type StatusJson,
+  timed,
+  untilRunning,
+} from "./stage.ts";
 import { sleep } from "./system.ts";
 import { type ClientPart, planTopology } from "./topology.ts";
 import type { World } from "./world.ts";
@@ -197,20 +204,26 @@ export class Session {
 
   async #start(): Promise<void> {
     const { lab, cloud, services } = this;
-    const { self, names = {} } = this.#options;
+    const { self, say, names = {} } = this.#options;
     const fileOf = (namespace: string, path: string): Promise<string> => this.#fileOf(namespace, path);
     const servers = new Servers({ lab, cloud, services, agents: this.#agents, self, names, fileOf });
     this.#resolveNames();
     const boot = async (): Promise<void> => {
       await cloud.start(this.#hands());
-      await this.#everyMachine((namespace) => this.machines.booted(namespace));
+      await this.#everyMachine((namespace) =>
+        timed(say, `${namespace} has run its user data`, this.machines.booted(namespace)),
+      );
     };
     const join_ = async (): Promise<void> => {
       this.#joining = await servers.startNetwork();
       this.#storeByHand();
     };
     await Promise.all([servers.startWeb(), boot(), join_()]);
-    await Promise.all(this.clients.map((client) => this.#startClient(client)));
+    await Promise.all(
+      this.clients.map((client) =>
+        timed(say, `${describeHost(client.namespace, client.nat)} has joined`, this.#startClient(client)),
+      ),
+    );
   }
 
   #hands(): Hands {

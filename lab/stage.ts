@@ -11,6 +11,17 @@ export interface Stage {
   /** Sends packets of the host's own programs through the tunnel; whether they arrived. Undefined where there is no kernel's tunnel. */
   readonly probe:
     ((host: string, address: string, say: (line: string) => void) => Promise<boolean>) | undefined;
+  /** Where exit traffic should leave; undefined where there is no kernel's tunnel. */
+  readonly exit: ExitStage | undefined;
+}
+
+export interface ExitStage {
+  /** The address that the internet should see. */
+  readonly ip: string;
+  /** "the NAT gateway's address". */
+  readonly whose: string;
+  /** Sends a host's traffic by the node called `node`; returns the address that the internet sees. */
+  ask(host: string, node: string, say: (line: string) => void): Promise<string | undefined>;
 }
 
 export interface CommandResult {

@@ -21,6 +21,8 @@ export interface ClientOutcome {
   /** "direct 198.18.10.10:41641", "relay nyc", or what went wrong. */
   readonly path: string;
   readonly expected: Expectation;
+  /** The address that the internet saw; undefined where nobody asked or nothing came through. */
+  readonly exitIp: string | undefined;
   readonly asExpected: boolean;
 }
 
@@ -55,12 +57,19 @@ async function clientStory(
   await stage.command(host, ["ping", node.hostname], indented);
   const address = tunnelAddress(await peer(stage, host, node));
   const arrived = address !== undefined && ((await stage.probe?.(host, address, indented)) ?? true);
+  const exitIp = await stage.exit?.ask(host, node.hostname, indented);
   say("  $ sallyport status");
   await stage.command(host, ["status"], indented);
   const path = pathOf(await peer(stage, host, node));
   const expected = expectPath(exitNodeOf(cast), node.port, client);
-  const asExpected = arrived && path.startsWith(expected.path);
-  return { client: host, path: arrived ? path : `${path}, but packets are lost`, expected, asExpected };
+  const asExpected = arrived && path.startsWith(expected.path) && exitIp === stage.exit?.ip;
+  return {
+    client: host,
+    path: arrived ? path : `${path}, but packets are lost`,
+    expected,
+    exitIp,
+    asExpected,
+  };
 }
 
 async function peer(stage: Stage, host: string, node: NodeSettings): Promise<PeerJson | undefined> {
@@ -78,11 +87,20 @@ function pathOf(one: PeerJson | undefined): string {
     : `direct ${one.CurAddr}`;
 }
 
-function summarize(outcomes: readonly ClientOutcome[], { say, node }: StoryOptions): void {
+function summarize(outcomes: readonly ClientOutcome[], { say, node, stage }: StoryOptions): void {
   say("");
   say(`How ${node.hostname} is reached`);
-  for (const { client, path, expected, asExpected } of outcomes) {
+  for (const { client, path, expected } of outcomes) {
     say(`  ${client.padEnd(8)} ${path.padEnd(30)} ${expected.because}`);
-    if (!asExpected) say(`  ${" ".repeat(8)} NOT AS EXPECTED: ${expected.path} was`);
+    if (!path.startsWith(expected.path)) say(`  ${" ".repeat(8)} NOT AS EXPECTED: ${expected.path} was`);
+  }
+  if (stage.exit === undefined) return;
+  const { ip, whose } = stage.exit;
+  say("");
+  say("What the internet sees of their exit traffic");
+  for (const { client, exitIp } of outcomes) {
+    const seen =
+      exitIp === ip ? `${ip.padEnd(30)} ${whose}` : `${exitIp ?? "nothing"}: NOT AS EXPECTED: ${ip} was`;
+    say(`  ${client.padEnd(8)} ${seen}`);
   }
 }

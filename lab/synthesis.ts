@@ -30,17 +30,11 @@ export function readStackFile(file: string): unknown {
 /**
  * Runs stacks/main.ts as cdktf.json says, into dist/.
  *
- * @param root the package's folder
- * @param config fields that override sallyport.config.json, as the cdktf context "sallyport" does
+ * @returns exit-node-stack's JSON
  * @throws OperationError with what the app said
  */
-export async function synthesizeStack(
-  root: string,
-  config: Readonly<Record<string, unknown>>,
-): Promise<unknown> {
-  // In the story of one exit node the instance runs the agent from dist/, so the archive that real ones fetch need not be made.
-  const archive = join(root, "dist/agent/sallyport.mjs");
-  const sources = await synthesizeApp({ root, app: "stacks/main.ts", config, archive });
+export async function synthesizeStack(options: Omit<AppOptions, "app">): Promise<unknown> {
+  const sources = await synthesizeApp({ ...options, app: "stacks/main.ts" });
   return sources.find(({ name }) => name === STACK)?.json;
 }
 
@@ -49,7 +43,7 @@ export interface AppOptions {
   readonly root: string;
   /** The app's file, from there. */
   readonly app: string;
-  /** The cdktf context "sallyport". */
+  /** Fields that override sallyport.config.json, as the cdktf context "sallyport" does. */
   readonly config: Readonly<Record<string, unknown>>;
   /** The agent's archive that instances fetch. */
   readonly archive: string;

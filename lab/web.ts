@@ -38,4 +38,9 @@ export function askByUdp(
   });
 }
 
+/** The address in its answer, which a program printed; undefined where there is none. */
+export function seenBy(lines: readonly string[]): string | undefined {
+  return /hello ([0-9a-f.:]+)/.exec(lines.join("\n"))?.[1];
+}
+
 const ASK_AGAIN_MS = 500;

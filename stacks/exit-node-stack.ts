@@ -39,7 +39,8 @@ export class ExitNodeStack extends TerraformStack {
         natGatewayId: props.natGatewayId,
         instanceType: props.instanceType,
         machineImageId: props.machineImageId,
-        hostname: props.hostname,
+        // "exit-node" and, of further regions, "exit-node-eu-west-1"
+        hostname: props.hostname ?? id.replace("-stack", ""),
         loginServer,
         bundle: bundleFor(this, props),
         authKey: authKeyFor(this, props),

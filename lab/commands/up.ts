@@ -8,16 +8,15 @@ import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { OperationError, UsageError } from "../../agent/src/base/errors.ts";
 import { labArchive } from "../archive.ts";
-import type { RunningCloud } from "../cloud/running.ts";
 import { whatIsMissing } from "../lab.ts";
 import { openCloud } from "../open-cloud.ts";
 import { isAlive, defaultRunFolder, listRecords } from "../record.ts";
 import { openScenario, nameOfFile } from "../scenario/run.ts";
 import { readScenario } from "../scenario/scenario.ts";
-import { JOIN_TOKEN, Session } from "../session.ts";
+import { Session } from "../session.ts";
+import { surroundings } from "../surroundings.ts";
 import { readOutput, readStackFile, synthesizeApp } from "../synthesis.ts";
 import type { StackSource } from "../documents.ts";
-import type { HostSpec, World } from "../world.ts";
 import { writeNodes } from "./nodes.ts";
 
 export interface UpOptions {
@@ -137,37 +136,6 @@ async function stacksOf({ stack, root, agent }: UpOptions): Promise<readonly Sta
     "lab-stack",
     `there is no stack ${stack ?? ""}: give a cdk.tf.json, or one of ${all.map(({ name }) => name).join(", ")}`,
   );
-}
-
-/** The hosts of `npm start`, and what the stack expects of the world: its login server, and the keys that people store. */
-function surroundings(cloud: RunningCloud): Surroundings {
-  const told = cloud.instances.map(({ userData }) => userData).join("\n");
-  const servers = [...told.matchAll(/"loginServer": "https:\/\/([^"/:]+)/g)].map(([, host = ""]) => host);
-  const keys = [...told.matchAll(/"authKey": "(ssm|secretsmanager):([^"]+)"/g)].map(([, , key = ""]) => key);
-  const own = told.includes('"control": {');
-  const hosts: HostSpec[] = [
-    { name: "web", role: "web" },
-    ...(own
-      ? []
-      : [
-          { name: "nyc", role: "relay" as const },
-          { name: "control", role: "control" as const },
-        ]),
-    { name: "laptop", role: "client", nat: "easy" },
-    { name: "office", role: "client", nat: "hard" },
-    { name: "hotel", role: "client", nat: "udp-blocked" },
-  ];
-  return {
-    world: { hosts, networks: {}, regionDelayMs: {} },
-    names: own ? {} : Object.fromEntries(servers.map((host) => [host, "control"])),
-    store: Object.fromEntries(keys.map((key) => [key, JOIN_TOKEN])),
-  };
-}
-
-interface Surroundings {
-  readonly world: World;
-  readonly names: Readonly<Record<string, string>>;
-  readonly store: Readonly<Record<string, string>>;
 }
 
 async function checkMachine(): Promise<void> {

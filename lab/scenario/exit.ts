@@ -1,6 +1,7 @@
 /** Exit traffic: choosing the exit node on a client, and asking the lab's web server whom it sees. */
 import { OperationError } from "../../agent/src/base/errors.ts";
 import type { Session } from "../session.ts";
+import { seenBy } from "../web.ts";
 
 /** Sends all traffic of a client by a node. @throws OperationError with what the client said */
 export async function useExitNode(session: Session, client: string, node: string): Promise<void> {
@@ -21,5 +22,5 @@ export async function askExit(
       ? ["http-get", `http://${web}/`]
       : ["udp-get", `${web}:80`, "--from", String(sourcePort)];
   const { lines } = await session.probe(client, command);
-  return /hello ([0-9a-f.:]+)/.exec(lines.join("\n"))?.[1]?.replace(/,$/, "");
+  return seenBy(lines);
 }
