@@ -59,14 +59,20 @@ async function playInNamespaces(
 ): Promise<number> {
   const started = performance.now();
   const { agent, self } = options;
-  const opening = Session.open({
+  let lab: Lab | undefined;
+  // Until the networks are there nothing can be closed in order: then the watchdog removes what is left.
+  const ending = closeAtSignals(async () => lab?.close());
+  const session = await Session.open({
     ...built,
     ...{ agent, self },
     say: (line) => say(`  ${line.trimStart()}`),
+    onLab: (opened) => (lab = opened),
     onLeftovers: (ids) => say(`  removed what a lab that was killed had left: ${ids.join(", ")}`),
+  }).catch(async (error: unknown) => {
+    // What was being started when the signal came fails; it isn't how the demo ends.
+    if (ending()) await new Promise(() => {});
+    throw error;
   });
-  closeAtSignals(() => opening.then((session) => session.close()));
-  const session = await opening;
   const { topology } = session.lab;
   try {
     const what = `${topology.namespaces.length} network namespaces, every agent in its network`;
@@ -104,23 +110,29 @@ async function play({ cast }: Topology, stage: Stage, node: NodeSettings, starte
 }
 
 async function readStack({ stack, closedPort, root, agent }: DemoOptions): Promise<RunningCloud> {
-  checkBundle(agent);
-  const config = closedPort ? { openTunnelPort: false } : {};
-  const json =
-    stack === undefined
-      ? await synthesizeStack({ root, config, archive: await labArchive(root, agent) })
-      : readStackFile(stack);
+  const json = stack === undefined ? await synthesized(root, agent, closedPort) : readStackFile(stack);
   return openCloud([{ name: STACK, json }], {
     objectFile: (_bucket, _key, source) => (source === undefined ? "" : resolve(root, source)),
   });
 }
 
+async function synthesized(root: string, agent: string, closedPort: boolean): Promise<unknown> {
+  checkBundle(agent);
+  const config = closedPort ? { openTunnelPort: false } : {};
+  return synthesizeStack({ root, config, archive: await labArchive(root, agent) });
+}
+
 /** 128 + the signal's number, as shells have it. */
 const ENDINGS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
-/** Ctrl-C and its like, and a reader of our story who has gone, end the demo in order; a second signal ends it at once. */
-function closeAtSignals(close: () => Promise<void>): void {
+/**
+ * Ctrl-C and its like, and a reader of our story who has gone, end the demo in order; a second signal ends it at once.
+ * What is returned tells whether that has begun.
+ */
+function closeAtSignals(close: () => Promise<void>): () => boolean {
+  let ending = false;
   const end = (code: number): void => {
+    ending = true;
     for (const signal of Object.keys(ENDINGS)) process.on(signal, () => process.exit(code));
     void close()
       .catch(() => {})
@@ -128,6 +140,7 @@ function closeAtSignals(close: () => Promise<void>): void {
   };
   for (const [signal, code] of Object.entries(ENDINGS)) process.once(signal, () => end(code));
   process.stdout.on("error", () => end(1));
+  return () => ending;
 }
 
 async function keep(lab: Lab): Promise<void> {

@@ -48,6 +48,8 @@ export interface SessionOptions {
   /** Machines have come or gone. */
   readonly onChange?: (session: Session) => void;
   readonly onLeftovers?: (ids: readonly string[]) => void;
+  /** The networks are there; closing them ends what is being started in them. */
+  readonly onLab?: (lab: Lab) => void;
 }
 
 /** In `store`: what devices join with, once the network has it. */
@@ -94,6 +96,7 @@ export class Session {
       ...(options.runFolder === undefined ? {} : { runFolder: options.runFolder }),
       ...(options.onLeftovers === undefined ? {} : { onLeftovers: options.onLeftovers }),
     });
+    options.onLab?.(lab);
     try {
       const folder = join(lab.folder, "services");
       mkdirSync(folder, { mode: 0o755 });

@@ -2,6 +2,7 @@ import { buildSync } from "esbuild";
 import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { requires } from "../skip.ts";
 
 /** The lab's program, bundled into a folder of its own with koffi's native file, as it is shipped. */
 export interface LabBundle {
@@ -52,3 +53,13 @@ function build(folder: string): string {
 /** Whether this machine can build labs; tests of namespaces need it. */
 export const canBuildLabs = process.platform === "linux" && process.getuid?.() === 0;
 export const LAB_NEEDS = "namespaces need Linux and root: run the tests as root";
+
+/** What `npm run build` made: the program that users run. */
+export const LAB_PROGRAM = join(root, "dist/lab/lab.mjs");
+
+/** `test` where the built program can build labs. */
+export function testWithLab(): jest.It {
+  return existsSync(LAB_PROGRAM)
+    ? requires("root", canBuildLabs, LAB_NEEDS)
+    : requires("a build", false, "the lab's program is not there: run `npm run build`");
+}

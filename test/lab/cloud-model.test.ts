@@ -57,8 +57,8 @@ test.each([
 test("the whole stack is read, and told that it is relay and coordination server at its address", () => {
   const cloud = openCloud([{ name: "stack", json: synthesizeWhole() }]);
   expect(settings(cloud).config).toMatchObject({
-    relay: { address: "198.18.10.10", coordination: true },
-    control: { hostname: "198.18.10.10" },
+    relay: { address: "198.18.10.11", coordination: true },
+    control: { hostname: "198.18.10.11" },
   });
   const { instances, volumes, parameters, roles, buckets } = cloud.read.model;
   expect(instances[0]?.primary.publicAddress?.allocationId).toMatch(/^eipalloc-0/);

@@ -6,15 +6,10 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { requires } from "../skip.ts";
-import { canBuildLabs, LAB_NEEDS } from "./bundle.ts";
+import { canBuildLabs, LAB_PROGRAM, testWithLab } from "./bundle.ts";
 
 const root = join(__dirname, "../..");
-const PROGRAM = join(root, "dist/lab/lab.mjs");
-const built = existsSync(PROGRAM);
-const testWithBuild = built
-  ? requires("root", canBuildLabs, LAB_NEEDS)
-  : requires("a build", false, "the lab's program is not there: run `npm run build`");
+const testWithBuild = testWithLab();
 const LIMIT_MS = 600_000;
 /** From a change to its tag, as promised. */
 const PROMISED_S = 90;
@@ -28,7 +23,7 @@ interface Played {
 
 function play(scenario: string): Promise<Played> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [PROGRAM, "test", scenario]);
+    const child = spawn(process.execPath, [LAB_PROGRAM, "test", scenario]);
     let said = "";
     child.stdout.on("data", (text) => (said += String(text)));
     child.stderr.on("data", (text) => (said += String(text)));
@@ -46,7 +41,7 @@ const failedOf = ({ steps }: Played): readonly string[] => steps.filter((line) =
 let tags: Promise<Played> | undefined;
 
 beforeAll(() => {
-  if (built && canBuildLabs) tags = play(ours("health-tags"));
+  if (canBuildLabs && existsSync(LAB_PROGRAM)) tags = play(ours("health-tags"));
 });
 
 testWithBuild(

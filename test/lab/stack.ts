@@ -7,9 +7,9 @@ import { parseConfig } from "../../stacks/config.ts";
 import { ExitNodeStack } from "../../stacks/exit-node-stack.ts";
 import { testApp } from "../constructs/test-app.ts";
 
-/** A node that joins a network of others, from an image that has the agent: the network and the instance, and nothing else. */
+/** A node that joins a network of others, from an image that has the agent: the network and an instance with one interface, and nothing else. */
 const BARE = {
-  agent: "image",
+  ...{ agent: "image", egress: "direct" },
   machineImageId: "ami-0123456789abcdef0",
   loginServer: "https://control.example.com",
 };

@@ -1,3 +1,4 @@
+import { Ip } from "../../agent/src/base/address.ts";
 import { drawTopology } from "../../lab/drawing.ts";
 import { expectPath } from "../../lab/expectation.ts";
 import { openCloud } from "../../lab/open-cloud.ts";
@@ -63,10 +64,11 @@ test("without a public address, or with two instances, there is no story to tell
 });
 
 test("the drawing shows every part and whether the port is open", () => {
-  const text = drawTopology(open, 41641).join("\n");
+  const text = drawTopology(open, 41641, Ip.parse("198.18.10.12")).join("\n");
   for (const { namespace: name } of open.cast.clients) expect(text).toContain(name);
   expect(text).toContain("[udp/41641 open]");
-  expect(drawTopology(closed, 41641).join("\n")).toContain("[udp/41641 closed]");
+  expect(text).toContain("[NAT gateway 198.18.10.12]");
+  expect(drawTopology(closed, 41641, undefined).join("\n")).toContain("[udp/41641 closed]");
 });
 
 test.each(["laptop", "Control"])("a second thing called %s is refused", (hostname) => {
