@@ -20,15 +20,11 @@ export class Agents {
     this.#options = options;
   }
 
-  /**
-   * Starts a role, with a configuration file of its own: what lies in /etc/sallyport is not the lab's.
-   *
-   * @param config the agent.json that it finds on its host
-   */
-  launch(host: string, role: string, args: readonly string[], config: object = {}): LabProcess {
+  /** Starts a role, with a configuration file of its own: what lies in /etc/sallyport is not the lab's. */
+  launch(host: string, role: string, args: readonly string[]): LabProcess {
     const { lab, env } = this.#options;
     const state = this.stateFolder(host);
-    writeFileSync(this.#configFile(host), JSON.stringify(config, undefined, 2));
+    writeFileSync(this.#configFile(host), "{}");
     return lab.start(host, {
       name: `${host}-${role}`,
       command: [...this.#program(host, role), "--state-dir", state, ...args],
