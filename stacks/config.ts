@@ -199,6 +199,9 @@ function contradictions(config: StackConfig): readonly string[] {
     config.agent === "image" &&
       loginServer === undefined &&
       'loginServer: agent is "image": name the server to join',
+    config.address === "dynamic" &&
+      egress !== "direct" &&
+      "address: EC2 gives dynamic ones only to instances with one interface: set egress to direct, or address to elastic",
     config.selfHealing &&
       egress === "direct" &&
       "selfHealing: a replaced instance would have another address, which no output tells; one that stays is on an interface of its own: set egress to nat-gateway or existing-nat",
