@@ -79,7 +79,9 @@ test(
     const replaced = (await cloud.plan(STACK)).filter(({ actions }) => actions.join() === "delete,create");
     expect(
       replaced.map(({ address }) => address.split(".")[0] ?? "").toSorted((a, b) => a.localeCompare(b)),
-    ).toEqual(["aws_eip_association", "aws_instance", "aws_s3_object", "aws_volume_attachment"]);
+    ).toEqual([
+      ...["aws_instance", "aws_network_interface_attachment", "aws_s3_object", "aws_volume_attachment"],
+    ]);
 
     expect(await cloud.destroy(STACK)).toMatchObject({ status: 0 });
     expect(await cloud.resources(STACK)).toEqual([]);

@@ -5,6 +5,7 @@ usage: moto_patched.py PORT
 
 import sys
 
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.subnets import Subnet
 from moto.server import main
 
@@ -29,7 +30,14 @@ def get_filter_value(self, filter_name, method_name=None):
     return known_filters(self, filter_name, method_name)
 
 
+def association(self):
+    """An interface without a public address has no association; an empty one means to the provider that it has one."""
+    return known_association(self) or None
+
+
 known_filters = Subnet.get_filter_value
+known_association = NetworkInterface.association.fget
+NetworkInterface.association = property(association)
 Subnet.get_filter_value = get_filter_value
 Subnet.ipv6_cidr_block_association_set = property(ipv6_cidr_block_association_set)
 
