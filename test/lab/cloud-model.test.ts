@@ -60,8 +60,10 @@ test("the whole stack is read, and told that it is relay and coordination server
     relay: { address: "198.18.10.11", coordination: true },
     control: { hostname: "198.18.10.11" },
   });
-  const { instances, volumes, parameters, roles, buckets } = cloud.read.model;
-  expect(instances[0]?.primary.publicAddress?.allocationId).toMatch(/^eipalloc-0/);
+  const { instances, interfaces, volumes, parameters, roles, buckets } = cloud.read.model;
+  expect(instances[0]?.primary.publicAddress).toBeUndefined();
+  const ingress = interfaces.find(({ id }) => id === instances[0]?.attached[0]?.interfaceId);
+  expect(ingress?.publicAddress?.allocationId).toMatch(/^eipalloc-0/);
   expect(instances[0]?.volumes.map(({ volumeId }) => volumeId)).toEqual([volumes[0]?.id]);
   expect(parameters.map(({ name, value }) => [name, value])).toEqual([
     ["/sallyport/exit-node-stack/join", "pending"],
