@@ -1,17 +1,13 @@
 /** `sallyport lab …` as people type it: two labs side by side, from the first command to nothing left. */
 import { type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { defaultRunFolder, type LabRecord, listRecords } from "../../lab/record.ts";
-import { requires } from "../skip.ts";
-import { canBuildLabs, LAB_NEEDS } from "./bundle.ts";
+import { testWithLab } from "./bundle.ts";
 import { expectGone, watchdogsOf } from "./leftovers.ts";
 
 const root = join(__dirname, "../..");
 const PROGRAM = join(root, "bin/sallyport.mjs");
-const testWithBuild = existsSync(join(root, "dist/lab/lab.mjs"))
-  ? requires("root", canBuildLabs, LAB_NEEDS)
-  : requires("a build", false, "the lab's program is not there: run `npm run build`");
+const testWithBuild = testWithLab();
 const LIMIT_MS = 300_000;
 const [first, second] = [`first-${process.pid}`, `second-${process.pid}`];
 
@@ -55,7 +51,7 @@ testWithBuild(
     expect(shown.status).toBe(0);
     for (const name of [first, second]) {
       const own = shown.stdout.split(`${name}\n`)[1]?.split(/\n(?=\S)/)[0];
-      expect(own).toMatch(/exit-node +instance +i-0[0-9a-f]{16}, us-east-1, running, \S+ 198\.18\./);
+      expect(own).toMatch(/exit-node +instance +i-0[0-9a-f]{16}, us-east-1, running, \S+, \S+ 198\.18\./);
       expect(own).toMatch(/office +client +hard NAT, 203\.0\.113\./);
     }
     expect(lab("up", "--name", first).stderr).toMatch(/a lab called \S+ is up already/);
