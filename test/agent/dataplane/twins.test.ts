@@ -31,7 +31,7 @@ const out: fc.Arbitrary<Step> = fc
     isWhole: fc.boolean(),
     damage: fc.oneof(
       { weight: 8, arbitrary: fc.constant(undefined) },
-      { weight: 1, arbitrary: fc.constantFrom("no peer", "no ip", "long", "cut", "mss") },
+      { weight: 1, arbitrary: fc.constantFrom("no peer", "no ip", "long", "cut", "mss", "short") },
       { weight: 1, arbitrary: fc.nat({ max: 9 }) },
     ),
     value: fc.nat({ max: 255 }),
@@ -47,9 +47,19 @@ const out: fc.Arbitrary<Step> = fc
     if (damage === "no peer") bytes[shape.version === 4 ? 16 : 24] = 9;
     if (damage === "no ip") bytes[0] = value;
     if (damage === "long" && whole) bytes[shape.version === 4 ? 2 : 4] = 0x7f;
+    if (damage === "short" && whole) shorten(bytes, shape.version, value);
     if (typeof damage === "number") header[damage] = value;
     return { kind: "out", header, bytes: damage === "cut" ? bytes.subarray(0, value) : bytes };
   });
+
+/** What the packet should begin with behind its IP header, and does not have room for. */
+const NEXT = [0, 1, 6, 17, 44, 58, 60, 132];
+
+function shorten(packet: Uint8Array, version: number, value: number): void {
+  const length = (value >> 3) % 24;
+  packet[version === 4 ? 9 : 6] = NEXT[value & 7] ?? 0;
+  packet.set([0, version === 4 ? 20 + length : length], version === 4 ? 2 : 4);
+}
 
 const arriving: fc.Arbitrary<Step> = fc
   .record({
@@ -65,6 +75,7 @@ const arriving: fc.Arbitrary<Step> = fc
       "nothing",
       "damaged",
       "mss",
+      "short",
     ),
     value: fc.nat({ max: 255 }),
     fate: fc.constantFrom(
@@ -81,6 +92,7 @@ const arriving: fc.Arbitrary<Step> = fc
     if (isSyn) packet.set([2, 4, 0x05 + (value >> 4), 0xb4], ip + 20);
     if (content === "foreign") packet[shape.version === 4 ? 12 : 8] = 9;
     if (content === "no ip") packet[0] = 0x15;
+    if (content === "short") shorten(packet, shape.version, value);
     if (content === "damaged") packet[packet.length - 1 - (value % 20)] = value;
     return { kind: "in", packet: content === "nothing" ? new Uint8Array(0) : packet, fate, at };
   });

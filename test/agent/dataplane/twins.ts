@@ -166,11 +166,18 @@ export class Twins {
     this.#drainNode();
     this.#ends.toDevice(concat(header, bytes));
     this.#ends.turn();
-    same("messages", this.#ends.datagrams(), expected);
+    const left = this.#ends
+      .handedOver()
+      .filter(({ kind }) => kind === Kind.packet)
+      .map(({ bytes }) => bytes);
+    const isTooBig = typeof packets !== "string" && packets.some(({ length }) => length > MTU);
+    // A read with a packet that the path does not carry is the engine's as a whole.
+    same("packets left to the engine", left, isTooBig ? packets : []);
+    same("messages", this.#ends.datagrams(), isTooBig ? [] : expected);
     for (const message of expected) this.#peer.handleMessage(message, direct(US), this.#now);
     while (this.#peer.pollEvent() !== undefined) continue;
-    this.#compareCounts(before, { malformed: uncut, sentPackets: expected.length });
-    this.#ends.handedOver();
+    if (isTooBig) this.#store.synchronize();
+    else this.#compareCounts(before, { malformed: uncut, sentPackets: expected.length });
   }
 
   #messages({ packet, fate, at }: Extract<Step, { kind: "in" }>): readonly Uint8Array[] {

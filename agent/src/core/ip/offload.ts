@@ -14,7 +14,7 @@
  */
 import { viewOf } from "../../base/bytes.ts";
 import { addWords, checksum, finishChecksum, pseudoHeaderSum } from "./checksum.ts";
-import { protocol, tcpFlag } from "./packet.ts";
+import { hasTransportV6, parsePacket, protocol, tcpFlag } from "./packet.ts";
 
 export interface VirtioHeader {
   readonly needsChecksum: boolean;
@@ -67,6 +67,7 @@ export function cutPacket(
   const { segmentSize } = header;
   const headers = shape.transportAt + shape.transportLength;
   if (headers >= bytes.length || headers > LONGEST_HEADERS) return "bad-headers";
+  if (version === 6 && !hasTransportV6(bytes.subarray(0, headers))) return "bad-headers";
   if (segmentSize === 0) return "no-size";
   if (headers + Math.min(segmentSize, bytes.length - headers) > longest) return "too-long";
   const payloads: Uint8Array[] = [];
@@ -96,6 +97,7 @@ function finishSingle(
   const length = ownLength(bytes);
   if (length === undefined) return "bad-length";
   if (length > longest) return "too-long";
+  if (typeof parsePacket(bytes) === "string") return "bad-headers";
   const out = bytes.slice();
   if (!needsChecksum) return [out.subarray(0, length)];
   const at = checksumStart + checksumOffset;

@@ -134,6 +134,23 @@ function parseV6(bytes: Uint8Array): Packet | MalformedPacket {
   if (bytes.length < V6_HEADER) return "too-short";
   const length = V6_HEADER + word(bytes, 4);
   if (length > bytes.length) return "bad-length";
+  const whole = bytes.subarray(0, length);
+  const found = walkV6(whole);
+  if (found === undefined) return "short-transport";
+  return withTransport(whole, 6, found.next, found.at, found.fragment);
+}
+
+/** Whether the transport header of an IPv6 packet, extension headers before it, lies whole in `bytes`. */
+export function hasTransportV6(bytes: Uint8Array): boolean {
+  const found = walkV6(bytes);
+  if (found === undefined) return false;
+  return !begins(found.fragment) || bytes.length - found.at >= minimumHeader(found.next);
+}
+
+/** Over the extension headers; undefined if they go beyond `bytes`. */
+function walkV6(
+  bytes: Uint8Array,
+): { readonly next: number; readonly at: number; readonly fragment: Fragment } | undefined {
   let next = bytes[6] ?? 0;
   let at = V6_HEADER;
   let fragment: Fragment = "whole";
@@ -141,7 +158,7 @@ function parseV6(bytes: Uint8Array): Packet | MalformedPacket {
     if (next !== extension.hopByHop && next !== extension.fragment && next !== extension.destinationOptions) {
       break;
     }
-    if (at + FRAGMENT_HEADER > length) return "short-transport";
+    if (at + FRAGMENT_HEADER > bytes.length) return undefined;
     const size = next === extension.fragment ? FRAGMENT_HEADER : ((bytes[at + 1] ?? 0) + 1) * 8;
     if (next === extension.fragment) {
       const field = word(bytes, at + 2);
@@ -149,10 +166,10 @@ function parseV6(bytes: Uint8Array): Packet | MalformedPacket {
     }
     next = bytes[at] ?? 0;
     at += size;
-    if (at > length) return "short-transport";
-    if (fragment === "later" || fragment === "suspicious") break;
+    if (at > bytes.length) return undefined;
+    if (!begins(fragment)) break;
   }
-  return withTransport(bytes.subarray(0, length), 6, next, at, fragment);
+  return { next, at, fragment };
 }
 
 function fragmentOf(offset: number, more: boolean): Fragment {
@@ -168,15 +185,20 @@ function withTransport(
   fragment: Fragment,
 ): Packet | MalformedPacket {
   const plain = { bytes, version, protocol: transport, fragment, payloadAt: at };
-  const begins = fragment === "whole" || fragment === "first";
-  if (begins && bytes.length - at < minimumHeader(transport)) return "short-transport";
-  if (!begins || !hasPorts(transport)) return { ...plain, sourcePort: 0, destinationPort: 0, tcpFlags: 0 };
+  const isFirst = begins(fragment);
+  if (isFirst && bytes.length - at < minimumHeader(transport)) return "short-transport";
+  if (!isFirst || !hasPorts(transport)) return { ...plain, sourcePort: 0, destinationPort: 0, tcpFlags: 0 };
   return {
     ...plain,
     sourcePort: word(bytes, at),
     destinationPort: word(bytes, at + 2),
     tcpFlags: transport === protocol.tcp ? (bytes[at + 13] ?? 0) : 0,
   };
+}
+
+/** Whether the transport header is in this piece. */
+function begins(fragment: Fragment): boolean {
+  return fragment === "whole" || fragment === "first";
 }
 
 function hasPorts(transport: number): boolean {

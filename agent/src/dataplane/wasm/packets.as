@@ -89,8 +89,18 @@ function ipHeader(isV4: bool): u32 {
   return isV4 ? V4_HEADER : V6_HEADER;
 }
 
+const HOP_BY_HOP: u32 = 0;
+const ICMP: u32 = 1;
 const TCP: u32 = 6;
 const UDP: u32 = 17;
+const FRAGMENT: u32 = 44;
+const ICMP_V6: u32 = 58;
+const DESTINATION_OPTIONS: u32 = 60;
+const SCTP: u32 = 132;
+/** Of the field with the flags in an IPv4 header. */
+const FRAGMENT_OFFSET: u32 = 0x1fff;
+/** IPv6 extension headers that one packet may carry. */
+const MAX_EXTENSIONS: i32 = 4;
 const V4_HEADER: u32 = 20;
 const V6_HEADER: u32 = 40;
 const TCP_HEADER: u32 = 20;
@@ -174,6 +184,7 @@ export function begin(packet: usize, length: u32, vnet: usize): i32 {
     const total = isV4 ? load16be(packet + 2) : V6_HEADER + load16be(packet + 4);
     if (header < ipHeader(isV4) || total < header || total > length) return -1;
     if (total > largest) return -2;
+    if (!hasTransport(packet, total, isV4, header)) return -5;
     if ((flags & NEEDS_CSUM) != 0) {
       if (start < header || start + offset + 2 > total) return -3;
       const at = packet + start + offset;
@@ -202,12 +213,42 @@ export function begin(packet: usize, length: u32, vnet: usize): i32 {
   cutHeader = start + transport;
   cutSize = load<u16>(vnet, 4);
   if (cutHeader >= length || cutHeader > TEMPLATE_LIMIT) return -5;
+  if (!cutIsV4 && !hasTransport(packet, cutHeader, false, V6_HEADER)) return -5;
   if (cutSize == 0) return -6;
   if (cutHeader + min(cutSize, length - cutHeader) > largest) return -2;
   memory.copy(templateAt, packet, cutHeader);
   prepareTemplate();
   cutCount = (length - cutHeader + cutSize - 1) / cutSize;
   return <i32>cutCount;
+}
+
+/** Whether the transport header, IPv6 extension headers before it, lies whole in the packet (`parsePacket`). */
+function hasTransport(packet: usize, length: u32, isV4: bool, header: u32): bool {
+  let next: u32 = isV4 ? load<u8>(packet, 9) : load<u8>(packet, 6);
+  let at = header;
+  if (isV4) {
+    if ((load16be(packet + 6) & FRAGMENT_OFFSET) != 0) return true;
+  } else {
+    for (let walked = 0; walked < MAX_EXTENSIONS; walked++) {
+      if (next != HOP_BY_HOP && next != FRAGMENT && next != DESTINATION_OPTIONS) break;
+      if (at + 8 > length) return false;
+      const isLater = next == FRAGMENT && load16be(packet + at + 2) >> 3 != 0;
+      const size: u32 = next == FRAGMENT ? 8 : (<u32>load<u8>(packet + at, 1) + 1) << 3;
+      next = load<u8>(packet + at);
+      at += size;
+      if (at > length) return false;
+      if (isLater) return true;
+    }
+  }
+  return length - at >= transportHeader(next);
+}
+
+/** The shortest header of a transport; 0 for those that are not looked into. */
+@inline
+function transportHeader(protocol: u32): u32 {
+  if (protocol == TCP) return TCP_HEADER;
+  if (protocol == UDP || protocol == ICMP || protocol == ICMP_V6) return UDP_HEADER;
+  return protocol == SCTP ? 12 : 0;
 }
 
 /** Clears what differs from packet to packet, and sums up what does not. */
