@@ -20,6 +20,7 @@ import { heapAfterCollection, lookupNanos } from "./dataplane-cost.ts";
 import { planInternet } from "./internet.ts";
 import { type Load, measureLoad, measureBusyPing, measureLoadedPing, measurePing } from "./load.ts";
 import type { BenchLab } from "./mesh.ts";
+import { Undisturbed } from "./undisturbed.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const bundle = join(root, "dist/agent");
@@ -58,10 +59,12 @@ class Run {
   readonly #options: Options;
   readonly #results: Results;
   readonly #peers: Peers;
+  readonly #undisturbed: Undisturbed;
   readonly #labs: BenchLab[] = [];
   #isOver = false;
 
-  constructor(options: Options, results: Results, peers: Peers) {
+  constructor(options: Options, results: Results, peers: Peers, undisturbed: Undisturbed) {
+    this.#undisturbed = undisturbed;
     this.#options = options;
     this.#results = results;
     this.#peers = peers;
@@ -241,7 +244,7 @@ class Run {
     contender: Contender,
     measure: () => Promise<readonly number[]>,
   ): Promise<void> {
-    const values = await measure().catch((error: unknown): readonly undefined[] => {
+    const values = await this.#undisturbed.measure(measure).catch((error: unknown): readonly undefined[] => {
       say(`${contender.name}: ${textOf(error)}`);
       return [];
     });
@@ -297,7 +300,8 @@ async function main(): Promise<void> {
   const peers = findPeers(root, values.peers === "" ? undefined : values.peers);
   const results = new Results(values.json);
   const options = { rounds: Number(values.repetitions), seconds: Number(values.seconds), only: values.only };
-  const all = new Run(options, results, peers);
+  const undisturbed = new Undisturbed();
+  const all = new Run(options, results, peers, undisturbed);
   let interrupts = 0;
   process.on("SIGINT", () => {
     if (++interrupts > 1) process.exit(130);
@@ -307,7 +311,7 @@ async function main(): Promise<void> {
   try {
     await all.all();
   } finally {
-    process.stdout.write(`${results.report()}\n`);
+    process.stdout.write(`${results.report()}\n\n${undisturbed.summary()}\n`);
     await all.close();
   }
 }

@@ -30,6 +30,7 @@ import { type Load, measureLoad, measurePing, type RoundTrips, type Tunnel } fro
 import { type BenchLab, clock, type Device, type Mesh } from "./mesh.ts";
 import { SallyportMesh } from "./sallyport-mesh.ts";
 import { TailscaleMesh } from "./tailscale-mesh.ts";
+import { Undisturbed } from "./undisturbed.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const bundle = join(root, "dist/agent");
@@ -149,10 +150,11 @@ interface Options {
 class Run {
   readonly #options: Options;
   readonly #results: Results;
+  readonly #undisturbed: Undisturbed;
   #isOver = false;
 
-  constructor(options: Options, results: Results) {
-    [this.#options, this.#results] = [options, results];
+  constructor(options: Options, results: Results, undisturbed: Undisturbed) {
+    [this.#options, this.#results, this.#undisturbed] = [options, results, undisturbed];
   }
 
   stop(): void {
@@ -222,7 +224,7 @@ class Run {
     rows: readonly string[],
     measure: () => Promise<readonly number[]>,
   ): Promise<void> {
-    const values = await measure().catch((error: unknown): readonly undefined[] => {
+    const values = await this.#undisturbed.measure(measure).catch((error: unknown): readonly undefined[] => {
       say(`${name}: ${textOf(error)}`);
       return [];
     });
@@ -244,7 +246,8 @@ async function main(): Promise<void> {
   const { tailscale } = findPeers(root, values.peers === "" ? undefined : values.peers);
   const results = new Results(values.json);
   const options = { rounds: Number(values.repetitions), seconds: Number(values.seconds), only: values.only };
-  const all = new Run(options, results);
+  const undisturbed = new Undisturbed();
+  const all = new Run(options, results, undisturbed);
   let interrupts = 0;
   process.on("SIGINT", () => {
     if (++interrupts > 1) process.exit(130);
@@ -265,7 +268,7 @@ async function main(): Promise<void> {
       tunnels.push(new ExitTunnel(new TailscaleMesh(await open(), bundle, tailscale)));
     await all.all(tunnels);
   } finally {
-    process.stdout.write(`${results.report()}\n`);
+    process.stdout.write(`${results.report()}\n\n${undisturbed.summary()}\n`);
     await Promise.all(labs.map((lab) => lab.close()));
   }
 }
