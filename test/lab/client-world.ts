@@ -137,10 +137,12 @@ export class ClientWorld {
     return this.#daemon?.lines ?? [];
   }
 
-  async startExit(name: ExitName): Promise<void> {
+  /** @param path where it looks for programs first */
+  async startExit(name: ExitName, path?: string): Promise<void> {
     const folder = this.#folder(name);
     const daemon = this.#lab.start(name, {
       name,
+      ...(path === undefined ? {} : { env: { PATH: `${path}:${process.env["PATH"] ?? ""}` } }),
       command: this.#agent(
         ...["daemon", "--tun", "sallyport0", "--socket", join(folder, "sock"), "--state-dir", folder],
         ...["--hostname", name, "--advertise-exit-node", ...this.#joining],
@@ -154,6 +156,25 @@ export class ClientWorld {
     const daemon = this.#exits.get(name);
     if (daemon?.pid !== undefined) process.kill(daemon.pid, "SIGKILL");
     await daemon?.exited;
+  }
+
+  /** Pings without end, ten times a second. */
+  startPing(to: string): LabProcess {
+    return this.#lab.start("laptop", { name: "ping", command: ["ping", "-i", "0.1", to] });
+  }
+
+  /** A folder with a program that takes two seconds longer than it does. */
+  slowly(program: string): string {
+    const folder = join(this.#folder("slow"), program);
+    mkdirSync(folder, { recursive: true });
+    const script = `#!/bin/sh\nsleep 2\nPATH=/usr/sbin:/sbin:/usr/bin:/bin exec ${program} "$@"\n`;
+    writeFileSync(join(folder, program), script, { mode: 0o755 });
+    return folder;
+  }
+
+  /** What its daemon has changed is not known any more, as after a boot. */
+  forgetExit(name: ExitName): void {
+    rmSync(join(this.#folder(name), "sock-forwarding.json"));
   }
 
   /** What the web server saw us as, or how it failed. */

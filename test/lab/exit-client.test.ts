@@ -219,6 +219,23 @@ inNamespaces(
 );
 
 inNamespaces(
+  "an exit node that starts anew where the kernel forwards anyway carries nothing before it does so rightly",
+  async () => {
+    await world.stopExit("exit");
+    world.forgetExit("exit");
+    // As Docker has it; then the kernel notes what a flow was given when it began, and stays with that.
+    await world.on("exit", ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+    const ofOthers = "add table ip others; add chain ip others out { type nat hook postrouting priority 100; }";
+    await world.on("exit", ["nft", `flush ruleset; ${ofOthers}`]);
+    const ping = world.startPing(WEB);
+    await world.startExit("exit", world.slowly("nft"));
+    await ping.readyLine(/bytes from/, 30_000);
+    await ping.stop();
+  },
+  TIMEOUT_MS,
+);
+
+inNamespaces(
   "auto moves to the other one within seconds when the one in use is gone",
   async () => {
     await set("--exit-node", "auto");

@@ -22,7 +22,7 @@ export interface TunnelForwardingOptions {
   /** The daemon's own socket: what must be taken back after a kill is noted beside it. */
   readonly socket: string;
   readonly log: Log;
-  /** Routes have changed: what was seen of our addresses before may no longer be so. */
+  /** Routes have changed: what was seen of our addresses before may no longer be so. And `isReady` may have. */
   readonly onRouted: () => void;
 }
 
@@ -38,6 +38,8 @@ export interface Offer {
 export class TunnelForwarding {
   readonly #options: TunnelForwardingOptions;
   #offer = "";
+  /** The offer that the kernel is told of. */
+  #used = "";
   #servers: readonly IpPort[] = [];
   #seen: IpPort | undefined;
   #forwarding: Forwarding | undefined;
@@ -49,8 +51,7 @@ export class TunnelForwarding {
 
   /** Never throws: what the kernel refuses is one of the `problems`. */
   offer(offer: Offer): Promise<void> {
-    const { device } = this.#options;
-    if (device.kind === "memory" || process.platform !== "linux") return Promise.resolve();
+    if (this.#isNoKernels) return Promise.resolve();
     const text = JSON.stringify(offer);
     if (text === this.#offer) return this.#changing;
     this.#offer = text;
@@ -59,10 +60,10 @@ export class TunnelForwarding {
       const forwarding = new Forwarding(this.#forwardingOptions(offer));
       const offers = offer.exitNode || offer.routes.length > 0;
       this.#forwarding = offers ? forwarding : undefined;
+      this.#used = text;
       // A run that was killed may have forwarded.
       if (!offers) return await forwarding.sweep();
       await forwarding.start();
-      this.#options.onRouted();
       forwarding.handleSeenPort(this.#seen);
       forwarding.handleStunServers(this.#servers);
     });
@@ -77,6 +78,15 @@ export class TunnelForwarding {
   handleSeenPort(seen: IpPort | undefined): void {
     this.#seen = seen;
     this.#forwarding?.handleSeenPort(seen);
+  }
+
+  /**
+   * Whether others' traffic may come out of the tunnel. A kernel that forwards on its own (as Docker has it) would take it
+   * out as it is, and go on so with each of its flows.
+   */
+  get isReady(): boolean {
+    if (this.#isNoKernels) return true;
+    return this.#used === this.#offer && this.#forwarding?.isApplied !== false;
   }
 
   /** What the cloud maps to the interface that the tunnel comes in by. */
@@ -115,6 +125,11 @@ export class TunnelForwarding {
     });
   }
 
+  /** Nothing that comes out of the tunnel is forwarded. */
+  get #isNoKernels(): boolean {
+    return this.#options.device.kind === "memory" || process.platform !== "linux";
+  }
+
   #change(act: () => Promise<void>): Promise<void> {
     this.#changing = this.#changing.then(act);
     return this.#changing;
@@ -128,6 +143,7 @@ export class TunnelForwarding {
       metadata: new Imds(),
       egressAddresses: choices.egressAddresses ?? [],
       accept: offer.accept,
+      onApplied: this.#options.onRouted,
       log,
     };
   }

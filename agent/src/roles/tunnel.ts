@@ -148,7 +148,10 @@ export class Tunnel {
       this.#driver.input((at) => this.#node.handleInterfaces(localAddresses(interfaces), at));
     this.#forwarding = new TunnelForwarding({
       ...{ device, port: udp.localPort, choices, socket, log },
-      onRouted: lookAtInterfaces,
+      onRouted: () => {
+        lookAtInterfaces();
+        this.#letThrough();
+      },
     });
     device.onLost?.((error) => options.on.lost(error));
     this.#network = device.kind === "tun" ? new MarkedNetwork({ mark: OWN_MARK }) : undefined;
@@ -373,14 +376,18 @@ export class Tunnel {
     return await dialRelay({ region: this.#regionOf(region), signal, ...this.#byNetwork });
   }
 
-  /** What the packet filter lets through for others. An exit node's own networks are no part of the internet. */
   #carry(): void {
-    const routes = routableIps(this.#prefs).map(Prefix.parse);
-    const excluded = localNetworks(this.#options.device.name);
-    this.#driver.input(() => this.#node.handleCarried({ routes, excluded }));
     const { advertiseExitNode, advertiseRoutes } = this.#prefs;
     const accept = acceptingFirewallsOf(this.#prefs);
     void this.#forwarding.offer({ exitNode: advertiseExitNode, routes: advertiseRoutes, accept });
+    this.#letThrough();
+  }
+
+  /** What the packet filter lets through for others. An exit node's own networks are no part of the internet. */
+  #letThrough(): void {
+    const routes = this.#forwarding.isReady ? routableIps(this.#prefs).map(Prefix.parse) : [];
+    const excluded = localNetworks(this.#options.device.name);
+    this.#driver.input(() => this.#node.handleCarried({ routes, excluded }));
   }
 
   get #byNetwork(): { readonly network?: OwnNetwork } {

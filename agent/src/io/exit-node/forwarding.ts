@@ -33,6 +33,8 @@ export interface ForwardingOptions {
   readonly egressAddresses?: readonly Ip[];
   /** Firewalls of others that are told to accept what is forwarded. @default none */
   readonly accept?: readonly AcceptingFirewall[];
+  /** The kernel was told something else. */
+  readonly onApplied?: () => void;
   readonly log: Log;
 }
 
@@ -111,6 +113,11 @@ export class Forwarding {
   /** Whether exit traffic is let through. */
   get isOpen(): boolean {
     return this.#plan?.open === true && this.#failure === undefined;
+  }
+
+  /** Whether the kernel knows what to do with what comes out of the tunnel; until then it may forward it as it is. */
+  get isApplied(): boolean {
+    return this.#plan !== undefined;
   }
 
   /** What was set so that forwarding costs less. */
@@ -245,6 +252,7 @@ export class Forwarding {
       const { open, layout, reasons } = plan;
       const egress = layout?.egress;
       log.info("forwarding", { open, egress, ingress: layout?.ingress.device, reasons: codes(reasons) });
+      this.#options.onApplied?.();
     } else if (await this.#kernel.isChanged()) {
       log.warn("forwarding-restored", {
         why: "somebody changed routes, rules, forwarding or the packet filter",
