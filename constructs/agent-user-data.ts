@@ -202,6 +202,8 @@ function ownNetwork({ hostname, acme }: CoordinationSettings, relay: RelaySettin
   return {
     loginServer: isPublic ? `https://${hostname}` : "https://127.0.0.1",
     authKey: `file:${JOIN_TOKEN_PATH}`,
+    // The server starts at the same time, and writes it then.
+    authKeyWait: 60,
   };
 }
 

@@ -225,7 +225,8 @@ inNamespaces(
     world.forgetExit("exit");
     // As Docker has it; then the kernel notes what a flow was given when it began, and stays with that.
     await world.on("exit", ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
-    const ofOthers = "add table ip others; add chain ip others out { type nat hook postrouting priority 100; }";
+    const ofOthers =
+      "add table ip others; add chain ip others out { type nat hook postrouting priority 100; }";
     await world.on("exit", ["nft", `flush ruleset; ${ofOthers}`]);
     const ping = world.startPing(WEB);
     await world.startExit("exit", world.slowly("nft"));

@@ -4,7 +4,7 @@ import { OperationError, UsageError } from "../base/errors.ts";
 import { readParameter, readSecret } from "../io/aws-secrets.ts";
 import type { SecretSource } from "../io/config.ts";
 import { readStateFile } from "../io/state-store.ts";
-import type { Stdio } from "./context.ts";
+import type { CommandContext, Stdio } from "./context.ts";
 
 /** What a device joins with. A join token of our server holds both, a plain auth key no pin. */
 export interface JoinKey {
@@ -13,13 +13,19 @@ export interface JoinKey {
   readonly certPin: string | undefined;
 }
 
-/** @throws UsageError, OperationError; neither repeats the key */
+type Around = Pick<CommandContext, "sleep"> & { readonly stdio: Pick<Stdio, "stdin" | "interrupt"> };
+
+/**
+ * @param waitSeconds for a file that another program has yet to write
+ * @throws UsageError, OperationError; neither repeats the key
+ */
 export async function readJoinKey(
   source: SecretSource | undefined,
-  stdio: Pick<Stdio, "stdin">,
+  around: Around,
+  waitSeconds = 0,
 ): Promise<JoinKey> {
   if (source === undefined) return { authKey: undefined, certPin: undefined };
-  const text = await readAuthKey(source, stdio);
+  const text = await readAuthKey(source, around, waitSeconds);
   const [, authKey, certPin] = /^([^#]+)#(sha256-raw:[0-9a-f]{64})$/.exec(text) ?? [];
   return authKey === undefined ? { authKey: text, certPin: undefined } : { authKey, certPin };
 }
@@ -27,8 +33,8 @@ export async function readJoinKey(
 /** What Terraform writes into the parameter that a node then overwrites (constructs/join-parameter.ts). */
 const NOT_YET = "pending";
 
-async function readAuthKey(source: SecretSource, stdio: Pick<Stdio, "stdin">): Promise<string> {
-  const key = (await textOf(source, stdio)).trim();
+async function readAuthKey(source: SecretSource, around: Around, waitSeconds: number): Promise<string> {
+  const key = (await textOf(source, around, waitSeconds)).trim();
   if (key === NOT_YET) {
     throw new OperationError(
       "no-join-token-yet",
@@ -44,13 +50,20 @@ async function readAuthKey(source: SecretSource, stdio: Pick<Stdio, "stdin">): P
   return key;
 }
 
-async function textOf(source: SecretSource, stdio: Pick<Stdio, "stdin">): Promise<string> {
+/** Between two looks for a file. */
+const LOOK_EVERY_MS = 50;
+
+async function textOf(source: SecretSource, { stdio, sleep }: Around, waitSeconds: number): Promise<string> {
   switch (source.kind) {
     case "literal":
       return source.secret;
     case "file": {
-      const text = await readStateFile(source.path);
-      if (text !== undefined) return text;
+      for (let waited = 0; ; waited += LOOK_EVERY_MS) {
+        const text = await readStateFile(source.path);
+        if (text !== undefined) return text;
+        if (waited >= waitSeconds * 1_000 || stdio.interrupt.aborted) break;
+        await sleep(LOOK_EVERY_MS, stdio.interrupt);
+      }
       throw new UsageError(
         "no-auth-key-file",
         `${source.path} is not there: give --auth-key file:PATH of a file`,

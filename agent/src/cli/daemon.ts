@@ -23,6 +23,7 @@ export function daemonCommand(context: CommandContext): Command {
     .option("--socket <path>", `Unix socket for the commands (default ${DEFAULT_SOCKET})`)
     .option("--login-server <url>", "coordination server; with an auth key the tunnel comes up at once")
     .option("--auth-key <source>", "read the auth key from - (standard input), file:PATH or ssm:NAME")
+    .option("--auth-key-wait <seconds>", "how long its file may take to be there (default 0)")
     .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>")
     .option("--endpoint <address:port...>", "where peers reach it from outside, beside what it finds itself")
     .option("--health-check-port <port>", "TCP port that is open while the node is up, for a load balancer")
@@ -60,8 +61,8 @@ const DEFAULT_TUN = "sallyport0";
 
 async function readDaemonSettings(flags: FlagValues, context: CommandContext): Promise<DaemonSettings> {
   const all = { ...flags, endpoints: flags["endpoint"] };
-  const { authKey, ...values } = await settingsOf(daemonSettings, all, context, "daemon");
-  const key = await readJoinKey(authKey, context.stdio);
+  const { authKey, authKeyWait, ...values } = await settingsOf(daemonSettings, all, context, "daemon");
+  const key = await readJoinKey(authKey, context, authKeyWait);
   return {
     ...values,
     stateDir: values.stateDir ?? DEFAULT_STATE_DIR,

@@ -44,7 +44,7 @@ const INTERRUPTED = 130;
 async function up(flags: FlagValues, timeoutMs: Millis, context: CommandContext): Promise<number> {
   const { interrupt, stderr } = context.stdio;
   const { socket, authKey, ...settings } = await settingsOf(upSettings, flags, context, "daemon");
-  const key = await readJoinKey(authKey, context.stdio);
+  const key = await readJoinKey(authKey, context);
   const certPin = settings.certPin ?? key.certPin;
   const request = { ...settings, authKey: key.authKey, certPin, timeoutMs };
   const progress = new UpProgress(context);

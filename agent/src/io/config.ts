@@ -94,6 +94,12 @@ export const daemonSettings = {
   },
   loginServer: loginServer(),
   authKey: authKey(),
+  authKeyWait: {
+    flag: "--auth-key-wait",
+    variable: "SALLYPORT_AUTH_KEY_WAIT",
+    schema: wholeNumber(0, 3_600),
+    remedy: "how many seconds the file of --auth-key may take to be there, up to 3600",
+  },
   endpoints: endpoints(),
   healthCheckPort: port("--health-check-port", "SALLYPORT_HEALTH_CHECK_PORT"),
   certPin: {

@@ -252,6 +252,30 @@ test.each([
   expect(stderr).toMatch(line);
 });
 
+test("a daemon waits for the file with its key, as long as it is told to", async () => {
+  const file = join(folder, "late-key");
+  const waits: number[] = [];
+  const onSleep = (ms: number): void => {
+    waits.push(ms);
+    if (waits.length === 3) writeFileSync(file, "spkey-late\n");
+  };
+  const args = ["daemon", "--tun", "memory", "--auth-key", `file:${file}`, "--auth-key-wait"];
+  const begun: (string | undefined)[] = [];
+  const role = (settings: DaemonSettings): Promise<RunningRole> => {
+    begun.push(settings.authKey);
+    throw new OperationError("enough", "enough");
+  };
+  const { stderr } = await run([...args, "1"], { onSleep, roles: { daemon: role } });
+  expect([begun, stderr, waits]).toEqual([["spkey-late"], "enough\n", [50, 50, 50]]);
+
+  waits.length = 0;
+  const none = await run([...args.with(4, "file:none"), "1"], { onSleep: (ms) => void waits.push(ms) });
+  expect(none.code).toBe(2);
+  expect(none.stderr).toMatch(/^none is not there/);
+  expect(waits.reduce((sum, ms) => sum + ms, 0)).toBe(1_000);
+  expect((await run([...args, "soon"])).stderr).toMatch(/^--auth-key-wait is "soon": give how many seconds/);
+});
+
 test("down and logout ask the daemon", async () => {
   const asked: string[] = [];
   const backend = {

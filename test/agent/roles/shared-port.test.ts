@@ -62,18 +62,14 @@ test("the join token holds the auth key and the pin, and is taken apart by whoev
     ...{ parameter: undefined, log: silentLog },
   });
   const key = readFileSync(join(folder, "auth-key"), "utf8").trim();
-  const stdin = { stdin: (async function* () {})() };
-  expect(await readJoinKey({ kind: "file", path: file }, stdin)).toEqual({
+  expect(await readJoinKey({ kind: "file", path: file }, commandWith(""))).toEqual({
     authKey: key,
     certPin: both.control.certPin,
   });
 });
 
 test("what stands in a parameter before its node has written it is no key", async () => {
-  const stdin = (async function* () {
-    yield "pending\n";
-  })();
-  await expect(readJoinKey({ kind: "stdin" }, { stdin })).rejects.toThrow(
+  await expect(readJoinKey({ kind: "stdin" }, commandWith("pending\n"))).rejects.toThrow(
     "standard input holds no join token yet: its node writes it some minutes after it was deployed",
   );
 });
@@ -96,3 +92,10 @@ test("the parameter is written again until AWS takes it", async () => {
   await done;
   expect(written).toEqual([expect.stringMatching(/^\/own\/join spkey-\S+#sha256-raw:00$/)]);
 });
+
+function commandWith(input: string) {
+  const stdin = (async function* () {
+    yield input;
+  })();
+  return { stdio: { stdin, interrupt: new AbortController().signal }, sleep: () => Promise.resolve() };
+}
