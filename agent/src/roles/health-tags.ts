@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Log } from "../base/log.ts";
+import type { Random } from "../base/random.ts";
 import { parseRfc3339 } from "../base/rfc3339.ts";
 import { after, type Instant, millis } from "../base/time.ts";
 import { lastState, type NodeState, tagsOf } from "../health/node-tags.ts";
@@ -20,6 +21,8 @@ export interface HealthTagsOptions {
   readonly read: () => NodeState;
   readonly log: Log;
   readonly tags?: InstanceTags;
+  /** Spreads the writes of many nodes. @default the system's */
+  readonly random?: Random;
 }
 
 export interface HealthTags {
@@ -49,7 +52,7 @@ class HealthTagsLoop implements HealthTags {
   constructor(options: HealthTagsOptions, earliest: Instant | undefined) {
     this.#options = options;
     this.#tags = options.tags ?? new InstanceTags();
-    this.#writer = new TagWriter(systemRandom, earliest);
+    this.#writer = new TagWriter(options.random ?? systemRandom, earliest);
     this.#timer = setInterval(() => this.#sample(), SAMPLE_EVERY_MS).unref();
     this.#sample();
   }

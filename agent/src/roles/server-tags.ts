@@ -1,6 +1,7 @@
 /** The health tags of an instance that is relay or coordination server and has no tunnel, which would write them else. */
 import type { IpPort } from "../base/address.ts";
 import type { Log } from "../base/log.ts";
+import type { Random } from "../base/random.ts";
 import type { WallTime } from "../base/time.ts";
 import { VERSION } from "../base/version.ts";
 import { type NodeState, serverState } from "../health/node-tags.ts";
@@ -24,6 +25,7 @@ export interface ServerTagsOptions {
   readonly relay: string | undefined;
   readonly log: Log;
   readonly tags?: InstanceTags;
+  readonly random?: Random;
 }
 
 /** Writes how the server is until it is closed, and says so at its end. */
