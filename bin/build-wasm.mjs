@@ -4,8 +4,8 @@
  * `node bin/build-wasm.mjs` after a change of the source; with `--check` it only says whether that was forgotten, and a
  * test asks so.
  */
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { isMain, root, say } from "./install.mjs";
 
 const FOLDER = "agent/src/dataplane/wasm";
@@ -17,18 +17,20 @@ const moduleOf = (name) => `${FOLDER}/${name}-module.ts`;
 /** The text of the module. */
 async function compileWasm(name) {
   const { main } = await import("assemblyscript/asc");
-  const source = readFileSync(join(root, sourceOf(name)), "utf8");
   let binary;
   let said = "";
   const { error } = await main(
     [
-      ...["source.ts", "--outFile", "made.wasm", "--runtime", "stub", "--noAssert", "-O3", "--converge"],
+      ...[`${name}.ts`, "--outFile", "made.wasm", "--runtime", "stub", "--noAssert", "-O3", "--converge"],
       ...["--enable", "simd", "--enable", "threads", "--enable", "bulk-memory"],
       ...["--importMemory", "--sharedMemory", "--initialMemory", "1", "--maximumMemory", "65536"],
       ...["--noExportMemory", "--memoryBase", "1024"],
     ],
     {
-      readFile: (file) => (file.endsWith("source.ts") ? source : null),
+      readFile(file) {
+        const path = join(root, sourceOf(basename(file, ".ts")));
+        return existsSync(path) ? readFileSync(path, "utf8") : null;
+      },
       writeFile: (file, content) => {
         if (file.endsWith(".wasm")) binary = content;
       },

@@ -6,10 +6,11 @@
  */
 import { createCipheriv, createDecipheriv } from "node:crypto";
 import { type Absent, isAbsent } from "../io/ffi/koffi.ts";
-import { type EvpChaCha, loadEvpChaCha, loadRawChaCha } from "../io/ffi/openssl.ts";
+import { type EvpChaCha, loadEvpChaCha, loadRawChaCha, type RawChaCha } from "../io/ffi/openssl.ts";
 import { BLOCK, type Layout, openPrimitives, type Packets, type SharedMemory } from "./memory.ts";
+import { knowsPoly1305State } from "./poly1305-state.ts";
 
-export type AeadName = "openssl-raw" | "openssl-evp" | "wasm" | "node-crypto";
+export type AeadName = "openssl-raw" | "openssl-raw-calls" | "openssl-evp" | "wasm" | "node-crypto";
 
 /** All arguments are offsets into the memory. Plaintext in: 64 zero bytes before it. */
 export interface Aead {
@@ -54,6 +55,7 @@ export interface Choice {
 /** Fastest first; the last is everywhere. */
 const WAYS: readonly { readonly name: AeadName; readonly open: (at: AeadMemory) => Aead | Absent }[] = [
   { name: "openssl-raw", open: rawAead },
+  { name: "openssl-raw-calls", open: rawCallsAead },
   { name: "openssl-evp", open: evpAead },
   { name: "wasm", open: wasmAead },
   { name: "node-crypto", open: nodeAead },
@@ -82,15 +84,45 @@ interface Primitives {
   readonly poly1305: (key: number, at: number, length: number, tag: number) => void;
 }
 
+/** Two calls a packet: the beginning and the end of Poly1305 are ours. */
 function rawAead(at: AeadMemory): Aead | Absent {
-  const raw = loadRawChaCha();
+  const raw = loadRaw(at);
+  if (isAbsent(raw)) return raw;
+  const { base, layout, packets, memory } = at;
+  if (!knowsPoly1305State(raw, at))
+    return { absent: "the state of its Poly1305 is not the one that we know" };
+  const { chacha20, poly1305Update } = raw;
+  const words = new Int32Array(memory.buffer);
+  const counterWord = layout.nonce / 4 + 2;
+  const [state, nonce] = [base + layout.cipherState, base + layout.nonce];
+  return {
+    name: "openssl-raw",
+    seal(slot, input, length, key, index, counter, lengthAt) {
+      words[counterWord] = counter;
+      chacha20(base + slot, base + input - BLOCK, BLOCK + length, base + key, nonce);
+      packets.frameKeyed(slot, length, index, counter, lengthAt);
+      poly1305Update(state, base + slot + BLOCK, ((length + 15) & ~15) + 16);
+      packets.closeMac(slot + BLOCK + length);
+    },
+    open(slot, message, length, key, counter) {
+      words[counterWord] = counter;
+      const ciphertext = base + message + MESSAGE_HEADER;
+      chacha20(base + slot, ciphertext - BLOCK, BLOCK + length, base + key, nonce);
+      packets.enterKeyed(slot, message, length);
+      poly1305Update(state, ciphertext, ((length + 15) & ~15) + 16);
+      return packets.leaveKeyed(message, length) === 1;
+    },
+  };
+}
+
+/** Four calls a packet, for an OpenSSL of which we know the functions only. */
+function rawCallsAead(at: AeadMemory): Aead | Absent {
+  const raw = loadRaw(at);
   if (isAbsent(raw)) return raw;
   const { base, layout } = at;
-  if (raw.stateLength > layout.tag - layout.cipherState)
-    return { absent: "its state is larger than was planned" };
   const { chacha20, poly1305Init, poly1305Update, poly1305Final } = raw;
   const state = base + layout.cipherState;
-  return compose("openssl-raw", at, {
+  return compose("openssl-raw-calls", at, {
     chacha20: (out, input, length, key, nonce) =>
       chacha20(base + out, base + input, length, base + key, base + nonce),
     poly1305(key, from, length, tag) {
@@ -99,6 +131,14 @@ function rawAead(at: AeadMemory): Aead | Absent {
       poly1305Final(state, base + tag);
     },
   });
+}
+
+function loadRaw({ layout }: AeadMemory): RawChaCha | Absent {
+  const raw = loadRawChaCha();
+  if (isAbsent(raw)) return raw;
+  return raw.stateLength > layout.tag - layout.cipherState
+    ? { absent: "its state is larger than was planned" }
+    : raw;
 }
 
 function wasmAead(at: AeadMemory): Aead {
@@ -193,7 +233,8 @@ function nodeAead({ packets, memory }: AeadMemory): Aead {
   };
 }
 
-const TRIED_LENGTHS = [0, 1, 15, 16, 17, 63, 64, 65, 96, 576, 1279, 1280];
+/** As far as the packets of this tunnel may have them. */
+const TRIED_LENGTHS = [0, 1, 15, 16, 17, 63, 64, 65, 96, 576, 1279, 1280, 1420, 9000];
 
 /** Seals and opens with both, in the very areas that will be used; a damaged message must be refused. */
 function givesKnownAnswers(aead: Aead, at: AeadMemory): boolean {
@@ -203,7 +244,7 @@ function givesKnownAnswers(aead: Aead, at: AeadMemory): boolean {
   const key = layout.read;
   const input = layout.read + 1024;
   const [ours, theirs, opened] = [layout.sealed, layout.sealed + layout.slot, layout.opened];
-  return TRIED_LENGTHS.every((length) => {
+  return TRIED_LENGTHS.filter((length) => length <= layout.largest).every((length) => {
     for (let i = 0; i < 32; i++) bytes[key + i] = (i * 7 + length) & 0xff;
     const counter = 0xfedc_ba98 + length;
     const seal = (by: Aead, slot: number): Uint8Array => {

@@ -301,6 +301,12 @@ export interface Packets {
   frame(slot: number, length: number, index: number, low: number, high: number, lengthAt: number): void;
   enter(message: number, length: number): void;
   leave(message: number, length: number, computed: number): number;
+  useMac(state: number, isArm64: number, blocksLow: number, blocksHigh: number): void;
+  openMac(key: number): void;
+  closeMac(tag: number): void;
+  frameKeyed(slot: number, length: number, index: number, low: number, lengthAt: number): void;
+  enterKeyed(slot: number, message: number, length: number): void;
+  leaveKeyed(message: number, length: number): number;
   longest(): number;
   clamp(packet: number, length: number, mtu: number): number;
   inspect(packet: number, length: number): number;

@@ -63,7 +63,7 @@ export interface DataPlaneJson {
   readonly Workers: number;
   /** Why there is none. */
   readonly Why?: string;
-  /** How packets are sealed: "openssl-raw", "openssl-evp", "wasm" or "node-crypto". */
+  /** How packets are sealed: "openssl-raw", "openssl-raw-calls", "openssl-evp", "wasm" or "node-crypto". */
   readonly Aead: string;
   /** What the TUN device hands over in large pieces: "tcp+udp", "tcp" or "none". */
   readonly TunOffload: string;

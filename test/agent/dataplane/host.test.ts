@@ -224,6 +224,7 @@ testHost.each([
       fallbacks: expect.arrayContaining(["no segmentation of UDP: SALLYPORT_NO_GSO is 1"]),
     },
   ],
+  [{ SALLYPORT_AEAD: "openssl-raw-calls" }, { aead: "openssl-raw-calls" }],
   [{ SALLYPORT_AEAD: "wasm" }, { aead: "wasm" }],
   [{ SALLYPORT_AEAD: "openssl-evp" }, { aead: "openssl-evp" }],
   [

@@ -157,6 +157,7 @@ const WAYS = [
   { name: "no UDP receive offload", options: { gro: false } },
   { name: "no large packets at the device", options: { offload: false } },
   { name: "no large UDP packets at the device", options: { udpOffload: false } },
+  { name: "OpenSSL's own beginning and end of Poly1305", options: { wantedAead: "openssl-raw-calls" } },
   { name: "OpenSSL's public interface", options: { wantedAead: "openssl-evp" } },
   { name: "WebAssembly", options: { wantedAead: "wasm" } },
   { name: "node:crypto", options: { wantedAead: "node-crypto" } },

@@ -135,7 +135,7 @@ function openOne(
     udp6: -1,
     gso: true,
     gro: true,
-    wantedAead: undefined,
+    wantedAead: process.env["SALLYPORT_AEAD"],
     wakeWorker: descriptors[2] ?? -1,
     wakeEngine: descriptors[3] ?? -1,
     ...changes,

@@ -2,16 +2,19 @@
  * The arithmetic of the fast path, in AssemblyScript (TypeScript's syntax, compiled to WebAssembly with SIMD).
  *
  * Everything here works inside one linear memory, which the JavaScript around it shares: the arguments are
- * offsets into it. It knows packets, not keys, sockets or peers. Three parts:
+ * offsets into it. It knows packets, not sessions, sockets or peers. Its parts:
  *
  *   sum                       the Internet checksum, 16 bytes a step
  *   begin, next               one read of the TUN device cut into packets, in the order of sealing
  *   frame, enter, leave       what lies around a sealed packet
+ *   …Keyed                    the same, and Poly1305 on OpenSSL's own state (`openssl-poly1305.as`)
  *   inspect, offer, finish    opened packets gathered into few large ones for the TUN device
  *
  * Words are read in the machine's order (little-endian): the ones' complement sum does not mind, as long as
  * every word is (RFC 1071, section 2B). `twin.ts` says the same in plain words, and a test holds them equal.
  */
+
+import { begin as beginMac, end as endMac, mac0, mac1, use } from "./openssl-poly1305";
 
 // Checksums
 
@@ -446,6 +449,60 @@ export function leave(message: usize, length: u32, computed: usize): u32 {
   store<u64>(end, after1, 24);
   const difference = (load<u64>(computed) ^ tag0) | (load<u64>(computed, 8) ^ tag1);
   return difference == 0 ? 1 : 0;
+}
+
+// Around a packet whose authentication is OpenSSL's `Poly1305_Update` alone
+
+/** `state`: of Poly1305, to which belongs the function at `blocks` in the address space. */
+export function useMac(state: usize, isArm64: bool, blocksLow: u32, blocksHigh: u32): void {
+  use(state, isArm64, blocksLow, blocksHigh);
+}
+
+/** Begins with the 32 bytes at `key`. */
+export function openMac(key: usize): void {
+  beginMac(load<u64>(key), load<u64>(key, 8), load<u64>(key, 16), load<u64>(key, 24));
+}
+
+/** Writes the tag. */
+export function closeMac(tag: usize): void {
+  endMac();
+  store<u64>(tag, mac0);
+  store<u64>(tag, mac1, 8);
+}
+
+/** As `frame`; the key is what ChaCha20 has left at the beginning of the slot. */
+export function frameKeyed(slot: usize, length: u32, index: u32, counterLow: u32, lengthAt: usize): void {
+  openMac(slot);
+  frame(slot, length, index, counterLow, 0, lengthAt);
+}
+
+/**
+ * As `enter`, but when ChaCha20 has already made `slot` of the message and the 48 bytes before it, whatever they are: with
+ * these taken off again its first block is the key.
+ */
+export function enterKeyed(slot: usize, message: usize, length: u32): void {
+  const before = message + WG_HEADER - BLOCK;
+  beginMac(
+    load<u64>(slot) ^ load<u64>(before),
+    load<u64>(slot, 8) ^ load<u64>(before, 8),
+    load<u64>(slot, 16) ^ load<u64>(before, 16),
+    load<u64>(slot, 24) ^ load<u64>(before, 24),
+  );
+  const end = message + WG_HEADER + length;
+  tag0 = load<u64>(end);
+  tag1 = load<u64>(end, 8);
+  after0 = load<u64>(end, 16);
+  after1 = load<u64>(end, 24);
+  endWithLengths(message + WG_HEADER, length);
+}
+
+/** As `leave`. */
+export function leaveKeyed(message: usize, length: u32): u32 {
+  const end = message + WG_HEADER + length;
+  store<u64>(end, after0, 16);
+  store<u64>(end, after1, 24);
+  endMac();
+  return ((mac0 ^ tag0) | (mac1 ^ tag1)) == 0 ? 1 : 0;
 }
 
 // Gathering
