@@ -77,5 +77,4 @@ export const Counter = {
   writeCalls: 16,
   truncated: 17,
   gso: 18,
-  gro: 19,
 } as const;
