@@ -7,6 +7,7 @@ import { openCloud } from "./open-cloud.ts";
 import { type Lab, whatIsMissing } from "./lab.ts";
 import { describeLoopback } from "./loopback.ts";
 import { LoopbackStage } from "./loopback-stage.ts";
+import { failuresOf } from "./failure.ts";
 import { readNodeSettings, type NodeSettings } from "./node-settings.ts";
 import { drawTopology } from "./drawing.ts";
 import { Session, type SessionOptions } from "./session.ts";
@@ -64,7 +65,7 @@ async function playInNamespaces(
   const ending = closeAtSignals(async () => lab?.close());
   const session = await Session.open({
     ...built,
-    ...{ agent, self },
+    ...{ agent, self, keepLogsIn: failuresOf(options.root, "demo") },
     say: (line) => say(`  ${line.trimStart()}`),
     onLab: (opened) => (lab = opened),
     onLeftovers: (ids) => say(`  removed what a lab that was killed had left: ${ids.join(", ")}`),

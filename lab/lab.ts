@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InternalError, OperationError } from "../agent/src/base/errors.ts";
 import { removeLab, removeLeftovers, startWatchdog } from "./cleanup.ts";
+import { BuildFailure, keepLogs } from "./failure.ts";
 import { buildNamespaces, namespaceName } from "./namespaces.ts";
 import { Processes, type LabProcess, type StartOptions } from "./processes.ts";
 import { defaultRunFolder, identify, recordFile, writeRecord, type LabRecord } from "./record.ts";
@@ -19,6 +20,8 @@ export interface LabOptions {
   readonly runFolder?: string;
   /** What people call it. @default its id */
   readonly name?: string;
+  /** Where the logs go when it can not be built. @default they go with it */
+  readonly keepLogsIn?: string;
   /** Is told which forgotten labs were removed first. */
   readonly onLeftovers?: (ids: readonly string[]) => void;
 }
@@ -31,10 +34,11 @@ export class Lab<Plan extends Network = Topology> {
   readonly processes: Processes;
   readonly #record: LabRecord;
   readonly #recordFile: string;
+  readonly #keepLogsIn: string | undefined;
   #closing: Promise<void> | undefined;
 
   /** Writes down what there will be before anything is there, and after somebody watches over it. */
-  private constructor(topology: Plan, runFolder: string, { self, name }: LabOptions) {
+  private constructor(topology: Plan, runFolder: string, { self, name, keepLogsIn }: LabOptions) {
     const owner = identify(process.pid);
     if (owner === undefined) throw new InternalError("lab-owner", "the lab can not find itself in /proc");
     this.id = randomBytes(3).toString("hex");
@@ -46,6 +50,7 @@ export class Lab<Plan extends Network = Topology> {
       namespaces: topology.namespaces.map(({ name }) => namespaceName(this.id, name)),
       folder: join(tmpdir(), `sallyport-lab-${this.id}`),
     };
+    this.#keepLogsIn = keepLogsIn;
     this.#recordFile = recordFile(runFolder, this.id);
     startWatchdog(self, this.#recordFile);
     writeRecord(this.#recordFile, this.#record);
@@ -53,7 +58,7 @@ export class Lab<Plan extends Network = Topology> {
     this.processes = new Processes(this.id, join(this.folder, "logs"));
   }
 
-  /** Removes what former labs left, then builds. When that fails nothing stays behind. @throws OperationError */
+  /** Removes what former labs left, then builds. When that fails nothing but logs stays behind. @throws OperationError */
   static async open<Plan extends Network>(topology: Plan, options: LabOptions): Promise<Lab<Plan>> {
     const missing = await whatIsMissing();
     if (missing !== undefined)
@@ -66,8 +71,7 @@ export class Lab<Plan extends Network = Topology> {
       await buildNamespaces(topology, { labId: lab.id, processes: lab.processes, self: options.self });
       return lab;
     } catch (error) {
-      await lab.close();
-      throw error;
+      throw await lab.abandon(error);
     }
   }
 
@@ -87,6 +91,25 @@ export class Lab<Plan extends Network = Topology> {
 
   run(namespace: string, options: InLab, timeoutMs: number): ReturnType<Processes["run"]> {
     return this.processes.run({ ...options, namespace: this.namespace(namespace) }, timeoutMs);
+  }
+
+  /** Closes what could not be built. @returns the error to be thrown: it says where the logs are, if they are kept */
+  async abandon(error: unknown): Promise<unknown> {
+    const kept = this.#keepLogsIn;
+    // Whoever closed it already made it fail.
+    if (kept === undefined || this.#closing !== undefined || !(error instanceof OperationError)) {
+      await this.close();
+      return error;
+    }
+    try {
+      await this.processes.stopAll();
+      keepLogs(this.folder, kept);
+      return new BuildFailure(error, this.folder, kept);
+    } catch {
+      return error;
+    } finally {
+      await this.close();
+    }
   }
 
   /** Stops every program and removes every namespace and file. May be called more than once. */

@@ -40,6 +40,8 @@ export interface SessionOptions {
   /** @default it has none but its id */
   readonly name?: string;
   readonly runFolder?: string;
+  /** Where the logs go when it can not be built. */
+  readonly keepLogsIn: string;
   /** Parameters and secrets that people write by hand: the join token, or a text. Names and ARNs → values. */
   readonly store?: Readonly<Record<string, string>>;
   /** Names that DNS knows → hosts of the world. */
@@ -85,18 +87,19 @@ export class Session {
     this.machines = new Machines({ lab, services, agent: options.agent, say: options.say });
   }
 
-  /** Builds and starts everything; when that fails nothing stays behind. @throws SallyportError */
+  /** Builds and starts everything; when that fails nothing but logs stays behind. @throws SallyportError */
   static async open(options: SessionOptions): Promise<Session> {
     checkBundle(options.agent);
-    const { cloud, world, self } = options;
+    const { cloud, world, self, keepLogsIn } = options;
     const topology = planTopology(cloud, world);
     const lab = await Lab.open(topology, {
-      self,
+      ...{ self, keepLogsIn },
       ...(options.name === undefined ? {} : { name: options.name }),
       ...(options.runFolder === undefined ? {} : { runFolder: options.runFolder }),
       ...(options.onLeftovers === undefined ? {} : { onLeftovers: options.onLeftovers }),
     });
     options.onLab?.(lab);
+    let session: Session | undefined;
     try {
       const folder = join(lab.folder, "services");
       mkdirSync(folder, { mode: 0o755 });
@@ -105,17 +108,12 @@ export class Session {
         { folder, netns: (name) => lab.namespace(name) },
         { hosts: (name) => hostAddress(topology.cast, options.names?.[name]) },
       );
-      const session = new Session(lab, services, options);
-      try {
-        await session.#start();
-        return session;
-      } catch (error) {
-        await session.close();
-        throw error;
-      }
+      session = new Session(lab, services, options);
+      await session.#start();
+      return session;
     } catch (error) {
-      await lab.close();
-      throw error;
+      if (session !== undefined) await session.#stopCloud();
+      throw await lab.abandon(error);
     }
   }
 
@@ -199,10 +197,14 @@ export class Session {
   }
 
   async close(): Promise<void> {
+    await this.#stopCloud();
+    await this.lab.close();
+  }
+
+  async #stopCloud(): Promise<void> {
     this.#closed = true;
     this.cloud.stop();
     await this.services.close();
-    await this.lab.close();
   }
 
   async #start(): Promise<void> {
@@ -275,8 +277,7 @@ export class Session {
       if (performance.now() > deadline) break;
       await sleep(POLL_MS);
     }
-    const log = join(this.lab.folder, "logs");
-    throw new OperationError("lab-boot", `${namespace} has no ${path}: its logs are in ${log}`);
+    throw new OperationError("lab-boot", `${namespace} has no ${path}`);
   }
 
   #storeByHand(): void {

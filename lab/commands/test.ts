@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { OperationError, UsageError } from "../../agent/src/base/errors.ts";
+import { BuildFailure } from "../failure.ts";
 import { whatIsMissing } from "../lab.ts";
 import { runScenario, type RunOptions, type ScenarioResult } from "../scenario/run.ts";
 import { readScenario } from "../scenario/scenario.ts";
@@ -34,7 +35,8 @@ async function played(
     const said = error instanceof Error ? error.message : String(error);
     options.say(`  ✗ ${said}`);
     const tookMs = performance.now() - start;
-    return { name: scenario.name, ok: false, steps: [], builtMs: tookMs, tookMs, kept: undefined };
+    const kept = error instanceof BuildFailure ? error.kept : undefined;
+    return { name: scenario.name, ok: false, steps: [], builtMs: tookMs, tookMs, kept };
   }
 }
 

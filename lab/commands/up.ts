@@ -8,6 +8,7 @@ import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { OperationError, UsageError } from "../../agent/src/base/errors.ts";
 import { labArchive } from "../archive.ts";
+import { failuresOf } from "../failure.ts";
 import { whatIsMissing } from "../lab.ts";
 import { openCloud } from "../open-cloud.ts";
 import { isAlive, defaultRunFolder, listRecords } from "../record.ts";
@@ -114,6 +115,7 @@ async function openSession(options: UpOptions, say: (line: string) => void): Pro
   return Session.open({
     cloud,
     ...surroundings(cloud),
+    keepLogsIn: failuresOf(root, name ?? "lab"),
     agent,
     self,
     say,

@@ -1,9 +1,9 @@
 /** Plays a scenario in a lab of its own and says, step by step, what came true. */
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { join, relative, resolve } from "node:path";
+import { relative, resolve } from "node:path";
 import { UsageError } from "../../agent/src/base/errors.ts";
 import { labArchive } from "../archive.ts";
 import type { StackSource } from "../documents.ts";
+import { failuresOf, keepLogs } from "../failure.ts";
 import { openCloud } from "../open-cloud.ts";
 import { Session, type SessionOptions } from "../session.ts";
 import { readStackFile, synthesizeApp } from "../synthesis.ts";
@@ -41,7 +41,10 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
     const results = await new Steps(session, options.say).run(scenario.steps);
     const ok = results.every((step) => step.ok);
     await captures.stop();
-    if (!ok) kept = keep(session, scenario, options.root);
+    if (!ok) {
+      kept = failuresOf(options.root, scenario.name);
+      keepLogs(session.lab.folder, kept);
+    }
     return { name: scenario.name, ok, steps: results, builtMs, tookMs: performance.now() - started, kept };
   } finally {
     await captures.stop();
@@ -63,8 +66,9 @@ export async function openScenario(
     objectFile: (_bucket, _key, source) => (source === undefined ? "" : resolve(root, source)),
   });
   const { store, names } = scenario;
+  const keepLogsIn = failuresOf(root, options.name ?? scenario.name);
   return Session.open({
-    ...{ cloud, world: worldOf(scenario), agent, self, store, names, say, onLeftovers },
+    ...{ cloud, world: worldOf(scenario), agent, self, store, names, say, onLeftovers, keepLogsIn },
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.onChange === undefined ? {} : { onChange: options.onChange }),
   });
@@ -96,15 +100,4 @@ export function nameOfFile(file: string): string {
   const parts = file.split("/");
   const own = (parts.at(-1) ?? file).replace(/\.json$/, "");
   return own === "cdk.tf" ? (parts.at(-2) ?? own) : own;
-}
-
-function keep({ lab }: Session, { name }: Scenario, root: string): string {
-  const folder = join(root, "dist/lab-failures", name);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  for (const part of ["logs", "captures", "services/services.log"]) {
-    const from = join(lab.folder, part);
-    if (existsSync(from)) cpSync(from, join(folder, part), { recursive: true });
-  }
-  return readdirSync(folder).length === 0 ? lab.folder : folder;
 }

@@ -1,9 +1,12 @@
 /** `sallyport lab …` as people type it: two labs side by side, from the first command to nothing left. */
 import { type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { defaultRunFolder, type LabRecord, listRecords } from "../../lab/record.ts";
 import { testWithLab } from "./bundle.ts";
 import { expectGone, watchdogsOf } from "./leftovers.ts";
+import { synthesize } from "./stack.ts";
 
 const root = join(__dirname, "../..");
 const PROGRAM = join(root, "bin/sallyport.mjs");
@@ -89,3 +92,87 @@ testWithBuild("a stack that is not there is one sentence that names those that a
   expect(stderr).toBe("lab: there is no stack moon: give a cdk.tf.json, or one of exit-node-stack\n");
   expect(status).toBe(2);
 });
+
+describe("of a lab that fails while it is built", () => {
+  const name = `broken-${process.pid}`;
+  const kept = join(root, "dist/lab-failures", name);
+  let folder: string;
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "sallyport-broken-"));
+    mkdirSync(join(folder, "tmp"));
+    writeFileSync(join(folder, "cdk.tf.json"), JSON.stringify(stackWhoseUserDataFails()));
+  });
+  afterEach(() => {
+    for (const left of [folder, kept]) rmSync(left, { recursive: true, force: true });
+  });
+
+  /** Its temporary files are where no other lab's are. */
+  function labHere(...args: readonly string[]): Promise<Ended> {
+    const env = { ...process.env, TMPDIR: join(folder, "tmp") };
+    const child = spawn(process.execPath, [PROGRAM, "lab", ...args], { env });
+    let [said, record] = ["", undefined as LabRecord | undefined];
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said += String(text)));
+    const look = (): void => {
+      record ??= listRecords(defaultRunFolder()).find((one) => one.record.folder.startsWith(folder))?.record;
+    };
+    const looking = setInterval(look, 20);
+    return new Promise((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (status) => {
+        clearInterval(looking);
+        resolve({ status, said, record });
+      });
+    });
+  }
+
+  function expectOnlyLogs(record: LabRecord | undefined): void {
+    expect(readFileSync(join(kept, "logs/exit-node-boot.log"), "utf8")).toBe("first word\nno luck\n");
+    if (record === undefined) throw new Error("there was no lab");
+    expectGone(record);
+    expect(readdirSync(join(folder, "tmp"))).toEqual([]);
+    expect(readFileSync("/proc/mounts", "utf8") + spawnSync("losetup", ["-a"]).stdout).not.toContain(folder);
+  }
+
+  testWithBuild("`lab up` keeps the logs and says where; nothing else is left", async () => {
+    const { status, said, record } = await labHere(
+      ...["up", "--stack", join(folder, "cdk.tf.json"), "--name", name],
+    );
+    expect(said).toContain(
+      `lab: the lab could not be built, and its logs are kept in ${kept}: the user data of exit-node failed (7)`,
+    );
+    expect(status).toBe(1);
+    expectOnlyLogs(record);
+  });
+
+  testWithBuild("`lab test` does so, too, and names them in its table", async () => {
+    const file = join(folder, `${name}.lab.yaml`);
+    writeFileSync(file, SCENARIO);
+    const { status, said, record } = await labHere("test", file);
+    expect(said).toContain(`its logs are kept in ${kept}: the user data of exit-node failed (7)`);
+    expect(said).toMatch(new RegExp(`${name}  FAILED .* kept: ${kept}\n$`));
+    expect(status).toBe(1);
+    expectOnlyLogs(record);
+  });
+});
+
+interface Ended {
+  readonly status: number | null;
+  readonly said: string;
+  readonly record: LabRecord | undefined;
+}
+
+const SCENARIO = `
+about: fails
+stacks: { files: [cdk.tf.json] }
+hosts: { office: {}, control: { role: control } }
+steps: [{ from: office, to: exit-node, expect: direct }]
+`;
+
+function stackWhoseUserDataFails(): unknown {
+  const stack = synthesize() as { resource: { aws_instance: Record<string, { user_data?: string }> } };
+  for (const instance of Object.values(stack.resource.aws_instance)) {
+    instance.user_data = "#!/bin/sh\necho first word\necho no luck\nexit 7\n";
+  }
+  return stack;
+}
