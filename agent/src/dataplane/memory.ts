@@ -301,7 +301,7 @@ export interface Packets {
   frame(slot: number, length: number, index: number, low: number, high: number, lengthAt: number): void;
   enter(message: number, length: number): void;
   leave(message: number, length: number, computed: number): number;
-  useMac(state: number, isArm64: number, blocksLow: number, blocksHigh: number): void;
+  useMac(state: number, kind: number, blocksLow: number, blocksHigh: number): void;
   openMac(key: number): void;
   closeMac(tag: number): void;
   frameKeyed(slot: number, length: number, index: number, low: number, lengthAt: number): void;

@@ -1,7 +1,7 @@
 /**
- * Whether the state of the node binary's Poly1305 is the one that `wasm/openssl-poly1305.as` knows, so that a message takes
- * one call instead of three. Other versions, processors and builds have others (with AVX-512 IFMA it counts in limbs of 44
- * bits): there nothing is taken for granted, and OpenSSL's own calls stay.
+ * Whether the state of the node binary's Poly1305 is one that `wasm/openssl-poly1305.as` knows, so that a message takes one
+ * call instead of three. Other versions, processors and builds have others: there nothing is taken for granted, and OpenSSL's
+ * own calls stay.
  */
 import type { RawChaCha } from "../io/ffi/openssl.ts";
 import type { Layout, Packets, SharedMemory } from "./memory.ts";
@@ -14,62 +14,59 @@ interface Place {
   readonly base: number;
 }
 
-/** Of `struct poly1305_context` in OpenSSL's crypto/poly1305.h: two functions end it. */
+/** Of `struct poly1305_context` in OpenSSL's crypto/poly1305.h. */
 const STATE_LENGTH = 248;
-const PAD = 192;
+/** The second half of the key, which ours keeps elsewhere. */
+const PAD = [192, 208] as const;
+/** The function that reads, and behind it the one that ends, which ours does not need. */
 const BLOCKS = 232;
-const R_X64 = 24;
-const R_ARM64 = 32;
+const END = 240;
+const KINDS = [0, 1, 2];
 
 const KEY_LENGTH = 32;
 const TAG_LENGTH = 16;
+/** Keys and messages at the edges, and others; see `fill`. */
+const ROUNDS = [1, 2, 3, 4, 5, 6, 7, 8];
 /** Around where OpenSSL begins with vectors, odd and even numbers of blocks, and a long packet. */
 const TRIED_BLOCKS = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 81, 90, 563];
 
 /** Looks at it, tries it, and makes `packets` use it. Works in the areas where packets will be read. */
 export function knowsPoly1305State(raw: RawChaCha, place: Place): boolean {
+  return kindOfPoly1305State(raw, place) !== undefined && givesSameTags(raw, place);
+}
+
+/** Which state it is by its beginning alone, as numbered in `openssl-poly1305.as`; `packets` uses it then. */
+export function kindOfPoly1305State(raw: RawChaCha, place: Place): number | undefined {
+  if (raw.stateLength !== STATE_LENGTH) return undefined;
   const { layout, memory, packets, base } = place;
-  if (raw.stateLength !== STATE_LENGTH) return false;
-  const bytes = new Uint8Array(memory.buffer, layout.cipherState, STATE_LENGTH);
-  const key = new Uint8Array(memory.buffer, layout.read, KEY_LENGTH);
-  const states = [0x5a, 0xff].map((value) => {
-    key.fill(value);
-    bytes.fill(0);
-    raw.poly1305Init(base + layout.cipherState, base + layout.read);
-    return bytes.slice();
-  });
-  bytes.fill(0);
-  const [first, second] = states;
-  if (first === undefined || second === undefined) return false;
-  const rAt = [R_X64, R_ARM64].find((at) => isAllKey(first, 0x5a, at) && isAllKey(second, 0xff, at));
-  if (rAt === undefined || !sameFunctions(first, second)) return false;
-  const words = new DataView(first.buffer);
-  const [low, high] = [words.getUint32(BLOCKS, true), words.getUint32(BLOCKS + 4, true)];
-  packets.useMac(layout.cipherState, rAt === R_ARM64 ? 1 : 0, low, high);
-  return givesSameTags(raw, place);
+  const { cipherState: at, read: key } = layout;
+  const state = new Uint8Array(memory.buffer, at, STATE_LENGTH);
+  const words = new DataView(memory.buffer, at, STATE_LENGTH);
+  const begunBy = (begin: () => void): Uint8Array => {
+    state.fill(0);
+    begin();
+    const begun = state.slice();
+    state.fill(0);
+    begun.fill(0, ...PAD);
+    return begun.fill(0, END);
+  };
+  return KINDS.find((kind) =>
+    ROUNDS.every((round) => {
+      fill(new Uint8Array(memory.buffer, key, KEY_LENGTH), round);
+      let [low, high] = [0, 0];
+      const theirs = begunBy(() => {
+        raw.poly1305Init(base + at, base + key);
+        [low, high] = [words.getUint32(BLOCKS, true), words.getUint32(BLOCKS + 4, true)];
+      });
+      // Where it is another one for another key, the states differ.
+      if (round === ROUNDS[0]) packets.useMac(at, kind, low, high);
+      const ours = begunBy(() => packets.openMac(key));
+      return low !== 0 && ours.every((byte, i) => byte === theirs[i]);
+    }),
+  );
 }
 
-/** Whether all before the functions is what is made of a key of the same bytes, and zero elsewhere. */
-function isAllKey(state: Uint8Array, value: number, rAt: number): boolean {
-  return state.subarray(0, BLOCKS).every((byte, i) => {
-    if (i >= PAD && i < PAD + 16) return byte === value;
-    const r = i - rAt;
-    return byte === (r >= 0 && r < 16 ? value & clampOf(r) : 0);
-  });
-}
-
-/** RFC 8439, section 2.5: which bits of r stay. */
-function clampOf(index: number): number {
-  if (index % 4 === 3) return 0x0f;
-  return index % 4 === 0 && index > 0 ? 0xfc : 0xff;
-}
-
-function sameFunctions(a: Uint8Array, b: Uint8Array): boolean {
-  const functions = a.subarray(BLOCKS);
-  return functions.some((byte) => byte !== 0) && functions.every((byte, i) => byte === b[BLOCKS + i]);
-}
-
-/** Compares with OpenSSL's own beginning and end: keys at the edges and others, messages at the edges and others. */
+/** Compares with OpenSSL's own beginning and end. */
 function givesSameTags(raw: RawChaCha, { layout, memory, packets, base }: Place): boolean {
   const bytes = new Uint8Array(memory.buffer);
   const { cipherState: state, read: key, tag } = layout;
@@ -79,7 +76,7 @@ function givesSameTags(raw: RawChaCha, { layout, memory, packets, base }: Place)
     end();
     return bytes.slice(tag, tag + TAG_LENGTH);
   };
-  const works = [1, 2, 3, 4, 5, 6, 7, 8].every((round) => {
+  const works = ROUNDS.every((round) => {
     fill(bytes.subarray(key, key + KEY_LENGTH), round);
     fill(bytes.subarray(text, text + longest), round % 3 === 1 ? 1 : round);
     return TRIED_BLOCKS.every((blocks) => {

@@ -10,9 +10,8 @@ import {
 } from "../../../agent/src/dataplane/memory.ts";
 import { loadFastCalls } from "../../../agent/src/io/ffi/fast-calls.ts";
 import { isAbsent } from "../../../agent/src/io/ffi/koffi.ts";
-import { type RawChaCha, loadRawChaCha } from "../../../agent/src/io/ffi/openssl.ts";
-import { knowsPoly1305State } from "../../../agent/src/dataplane/poly1305-state.ts";
 import { canOpenPlanes } from "./can-open-planes.ts";
+import { MACS } from "./poly1305-vectors.ts";
 
 const layout = planMemory({ mtu: 9000, maxSessions: 1, maxPeers: 1 });
 const memory = createMemory(layout);
@@ -31,25 +30,6 @@ function open(name: string): Aead {
   const { aead } = chooseAead({ memory, layout, packets: openPackets(memory, layout, base), base }, name);
   expect(aead.name).toBe(name);
   return aead;
-}
-
-/** What OpenSSL's own way of keeping a sum needs. */
-function openOpenssl(change: Partial<RawChaCha> = {}) {
-  const [calls, found] = [loadFastCalls(), loadRawChaCha()];
-  if (isAbsent(calls)) throw new Error(calls.absent);
-  if (isAbsent(found)) throw new Error(found.absent);
-  const [base, packets, raw] = [
-    calls.addressOf(bytes),
-    openPackets(memory, layout, calls.addressOf(bytes)),
-    found,
-  ];
-  const isKnown = knowsPoly1305State({ ...raw, ...change }, { memory, layout, packets, base });
-  const poly1305 = (key: number, at: number, length: number, tag: number): void => {
-    packets.openMac(key);
-    raw.poly1305Update(base + layout.cipherState, base + at, length);
-    packets.closeMac(tag);
-  };
-  return { raw, base, isKnown, poly1305 };
 }
 
 /** The other ways work in the same area, so it has to be emptied before. */
@@ -131,41 +111,6 @@ test("ChaCha20 gives the key stream of RFC 8439, section 2.4.2", () => {
   );
 });
 
-/** RFC 8439, appendix A.3, those whose text is whole blocks: the corners of arithmetic modulo 2^130 - 5. */
-const MACS = [
-  {
-    key: "02000000000000000000000000000000 00000000000000000000000000000000",
-    text: "ffffffffffffffffffffffffffffffff",
-    tag: "03000000000000000000000000000000",
-  },
-  {
-    key: "02000000000000000000000000000000 ffffffffffffffffffffffffffffffff",
-    text: "02000000000000000000000000000000",
-    tag: "03000000000000000000000000000000",
-  },
-  {
-    key: "01000000000000000000000000000000 00000000000000000000000000000000",
-    text: "ffffffffffffffffffffffffffffffff f0ffffffffffffffffffffffffffffff 11000000000000000000000000000000",
-    tag: "05000000000000000000000000000000",
-  },
-  {
-    key: "01000000000000000000000000000000 00000000000000000000000000000000",
-    text: "ffffffffffffffffffffffffffffffff fbfefefefefefefefefefefefefefefe 01010101010101010101010101010101",
-    tag: "00000000000000000000000000000000",
-  },
-  {
-    key: "02000000000000000000000000000000 00000000000000000000000000000000",
-    text: "fdffffffffffffffffffffffffffffff",
-    tag: "faffffffffffffffffffffffffffffff",
-  },
-  {
-    key: "01000000000000000400000000000000 00000000000000000000000000000000",
-    text: `e33594d7505e43b90000000000000000 3394d7505e4379cd0100000000000000
-      00000000000000000000000000000000 01000000000000000000000000000000`,
-    tag: "14000000000000005500000000000000",
-  },
-];
-
 test.each(MACS)("Poly1305 of RFC 8439, appendix A.3: $tag", ({ key, text, tag }) => {
   const { poly1305 } = openPrimitives(memory, layout);
   const data = fromHex(text);
@@ -173,69 +118,6 @@ test.each(MACS)("Poly1305 of RFC 8439, appendix A.3: $tag", ({ key, text, tag })
   bytes.set(data, INPUT);
   poly1305(KEY, INPUT, data.length, SLOT);
   expect(hex(bytes.slice(SLOT, SLOT + 16))).toBe(tag);
-});
-
-describe("Poly1305 on OpenSSL's state, begun and ended without it,", () => {
-  canOpenPlanes.each(MACS)("gives the tag of RFC 8439, appendix A.3: $tag", ({ key, text, tag }) => {
-    const { isKnown, poly1305 } = openOpenssl();
-    expect(isKnown).toBe(true);
-    const data = fromHex(text);
-    bytes.set(fromHex(key), KEY);
-    bytes.set(data, INPUT);
-    poly1305(KEY, INPUT, data.length, SLOT);
-    expect(hex(bytes.slice(SLOT, SLOT + 16))).toBe(tag);
-  });
-
-  canOpenPlanes("gives the tags of WebAssembly's own, and leaves nothing in the state", () => {
-    const { poly1305 } = openOpenssl();
-    const own = openPrimitives(memory, layout);
-    emptyState();
-    const block = fc.oneof(
-      fc.uint8Array({ minLength: 16, maxLength: 16 }),
-      fc.constant(new Uint8Array(16).fill(0xff)),
-      fc.constant(new Uint8Array(16)),
-    );
-    const keys = fc.tuple(block, block).map(([r, pad]) => Uint8Array.of(...r, ...pad));
-    fc.assert(
-      fc.property(keys, block, block, fc.integer({ min: 1, max: 563 }), (key, even, odd, blocks) => {
-        bytes.set(key, KEY);
-        for (let i = 0; i < blocks; i++) bytes.set(i % 2 === 0 ? even : odd, INPUT + i * 16);
-        poly1305(KEY, INPUT, blocks * 16, SLOT);
-        expect(isStateEmpty()).toBe(true);
-        own.poly1305(KEY, INPUT, blocks * 16, SLOT + 16);
-        emptyState();
-        expect(hex(bytes.slice(SLOT, SLOT + 16))).toBe(hex(bytes.slice(SLOT + 16, SLOT + 32)));
-      }),
-      { numRuns: 500 },
-    );
-  });
-
-  canOpenPlanes("is not trusted where the state is another", () => {
-    const { raw, base } = openOpenssl();
-    const at = layout.cipherState;
-    const begun = (change: () => void): Partial<RawChaCha> => ({
-      poly1305Init(state, key) {
-        raw.poly1305Init(state, key);
-        change();
-      },
-    });
-    let begins = 0;
-    const others: readonly Partial<RawChaCha>[] = [
-      { stateLength: 232 },
-      begun(() => bytes.copyWithin(at + 48, at + 16, at + 48)),
-      begun(() => bytes.fill(0, at + 24, at + 40)),
-      begun(() => bytes.fill(1, at, at + 1)),
-      begun(() => bytes.fill(0, at + 232, at + 248)),
-      begun(() => (bytes[at + 247] = begins++)),
-      {
-        poly1305Final(state, tag) {
-          raw.poly1305Final(state, tag);
-          bytes[tag - base + 15] = (bytes[tag - base + 15] ?? 0) ^ 1;
-        },
-      },
-    ];
-    for (const other of others) expect(openOpenssl(other).isKnown).toBe(false);
-  });
 });
 
 canOpenPlanes("a sealed or opened packet leaves neither sum nor key in OpenSSL's state", () => {

@@ -453,9 +453,9 @@ export function leave(message: usize, length: u32, computed: usize): u32 {
 
 // Around a packet whose authentication is OpenSSL's `Poly1305_Update` alone
 
-/** `state`: of Poly1305, to which belongs the function at `blocks` in the address space. */
-export function useMac(state: usize, isArm64: bool, blocksLow: u32, blocksHigh: u32): void {
-  use(state, isArm64, blocksLow, blocksHigh);
+/** `state`: of Poly1305, of that kind, to which belongs the function at `blocks` in the address space. */
+export function useMac(state: usize, kind: u32, blocksLow: u32, blocksHigh: u32): void {
+  use(state, kind, blocksLow, blocksHigh);
 }
 
 /** Begins with the 32 bytes at `key`. */
