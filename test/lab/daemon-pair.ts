@@ -21,6 +21,8 @@ interface StatusJson {
 }
 
 export interface DaemonStart {
+  /** @default 1280 */
+  readonly mtu?: number;
   readonly env?: Readonly<Record<string, string>>;
   readonly workers?: number;
   /** Whether it is told which device to use. @default true */
@@ -33,6 +35,7 @@ const OUTER = { ours: "198.18.2.1", theirs: "198.18.2.2" } as const;
 const LIMIT_MS = 15_000;
 const POLL_MS = 50;
 export const DEVICE = "sp0";
+const FILE_PORT = "8082";
 const traffic = join(__dirname, "../interop/traffic.mjs");
 
 export class DaemonPair {
@@ -46,7 +49,7 @@ export class DaemonPair {
   }
 
   /** With the second daemon, but not the first. */
-  static async open(): Promise<DaemonPair> {
+  static async open(start: DaemonStart = {}): Promise<DaemonPair> {
     const agent = join(__dirname, "../../dist/agent");
     if (!existsSync(join(agent, "sallyport.mjs")))
       throw new Error(`there is no agent in ${agent}: run npm run build`);
@@ -59,7 +62,7 @@ export class DaemonPair {
     try {
       cpSync(agent, join(lab.folder, "agent"), { recursive: true });
       await pair.#startServers();
-      await pair.start("theirs");
+      await pair.start("theirs", start);
       return pair;
     } catch (error) {
       await pair.close();
@@ -74,7 +77,7 @@ export class DaemonPair {
   /** Returns when it is up. */
   async start(
     side: Side,
-    { env = {}, workers, namesDevice = true, node = [] }: DaemonStart = {},
+    { env = {}, workers, mtu, namesDevice = true, node = [] }: DaemonStart = {},
   ): Promise<LabProcess> {
     const command = [
       ...[process.execPath, ...node, this.#program, "daemon", "--hostname", side],
@@ -83,6 +86,7 @@ export class DaemonPair {
       ...["--login-server", `https://${OUTER.theirs}`, "--auth-key", `file:${this.#joinToken}`],
       ...["--health-tags", "off", "--metrics", "off"],
       ...(workers === undefined ? [] : ["--workers", String(workers)]),
+      ...(mtu === undefined ? [] : ["--mtu", String(mtu)]),
     ];
     const daemon = this.#lab.start(side, { name: side, command, env });
     const ip = await this.#until(daemon, `${side} to be up`, async () => {
@@ -110,6 +114,24 @@ export class DaemonPair {
   /** A program that sends or receives: see traffic.mjs. */
   traffic(side: Side, ...args: readonly string[]): LabProcess {
     return this.#lab.start(side, { name: args[0] ?? "", command: [process.execPath, traffic, ...args] });
+  }
+
+  /** Sends a file of so many bytes; `meanwhile` begins with it. Returns the hashes of what was given and of what arrived. */
+  async sendFile(
+    from: Side,
+    bytes: number,
+    meanwhile: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<readonly [string, string]> {
+    const giver = this.traffic(from, "give", FILE_PORT, String(bytes));
+    try {
+      const given = (await giver.readyLine(/^listening /, LIMIT_MS)).split(" ")[1] ?? "";
+      const taker = this.traffic(from === "ours" ? "theirs" : "ours", "take", this.ip(from), FILE_PORT);
+      const taken = taker.readyLine(/./, 2 * LIMIT_MS).finally(() => taker.stop());
+      await Promise.all([taken, meanwhile()]);
+      return [given, (await taken).replace("took ", "")];
+    } finally {
+      await giver.stop();
+    }
   }
 
   run(side: Side, name: string, command: readonly string[]): ReturnType<Lab<Network>["run"]> {

@@ -43,8 +43,8 @@ testHere.each([
   "with %j files go both ways, and status names the way",
   async (env, expected) => {
     daemon = await pair.start("ours", { env });
-    await expectFile("theirs", "ours");
-    await expectFile("ours", "theirs");
+    await expectFile("theirs");
+    await expectFile("ours");
     const { DataPlane: ways } = await pair.status("ours");
     expect(ways).toMatchObject(
       "Fallbacks" in expected
@@ -137,14 +137,9 @@ testHere(
 /** What is for people: the log is JSON. */
 const spoken = ({ lines }: LabProcess): readonly string[] => lines.filter((line) => !line.startsWith("{"));
 
-async function expectFile(from: Side, to: Side): Promise<void> {
-  const giver = pair.traffic(from, "give", PORT, String(BYTES));
-  programs.push(giver);
-  const hash = (await giver.readyLine(/^listening /, LIMIT_MS)).split(" ")[1];
-  const taker = pair.traffic(to, "take", pair.ip(from), PORT);
-  programs.push(taker);
-  expect(await taker.readyLine(/./, LIMIT_MS)).toBe(`took ${hash}`);
-  await giver.stop();
+async function expectFile(from: Side): Promise<void> {
+  const [given, taken] = await pair.sendFile(from, BYTES);
+  expect(taken).toBe(given);
 }
 
 /** Returns when it flows. */
