@@ -126,9 +126,9 @@ export class DaemonPair {
     try {
       const given = (await giver.readyLine(/^listening /, LIMIT_MS)).split(" ")[1] ?? "";
       const taker = this.traffic(from === "ours" ? "theirs" : "ours", "take", this.ip(from), FILE_PORT);
-      const taken = taker.readyLine(/./, 2 * LIMIT_MS).finally(() => taker.stop());
-      await Promise.all([taken, meanwhile()]);
-      return [given, (await taken).replace("took ", "")];
+      const [taken] = await Promise.all([taker.readyLine(/./, 2 * LIMIT_MS), meanwhile()]);
+      await taker.stop();
+      return [given, taken.replace("took ", "")];
     } finally {
       await giver.stop();
     }
