@@ -8,6 +8,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import type { Ip, Prefix } from "../base/address.ts";
 import { OperationError } from "../base/errors.ts";
+import { type Millis, millis } from "../base/time.ts";
 import { runProgram } from "./command.ts";
 import {
   blockSettings,
@@ -20,7 +21,8 @@ import {
   guardRemoval,
   guardText,
 } from "./exit-rules.ts";
-import { watchKernel } from "./kernel-watch.ts";
+import type { KernelChange } from "./kernel-watch/change.ts";
+import { type KernelWatch, watchKernel } from "./kernel-watch/watch.ts";
 import { runNft } from "./nft.ts";
 import { heedMarks } from "./source-check.ts";
 import type { PacketDevice } from "./tun.ts";
@@ -69,6 +71,9 @@ const MARK_MASK = 0xff0000;
 const DEFAULT_TABLE = 52;
 const DEFAULT_PRIORITY = 5210;
 
+/** Of the rules' priorities, from the first; those of the exit are exit-rules.ts's. */
+const RULES = [0, 20, 40, 50, 55, 60, 62];
+
 /** For devices that the kernel does not know. */
 export const noRouter: Router = {
   apply: () => Promise.resolve(),
@@ -101,6 +106,9 @@ interface Setting {
 const EXISTS = /File exists/;
 const GONE = /No such process|No such file|Cannot find device|Cannot assign|does not exist/;
 
+/** Who removes one rule often removes the others, too. */
+const SETTLE: Millis = millis(100);
+
 const EMPTY: Routing = { addresses: [], routes: [], mtu: 0 };
 
 export class LinuxRouter implements Router {
@@ -115,7 +123,8 @@ export class LinuxRouter implements Router {
   #forgetMarks: (() => void) | undefined;
   #last: Promise<void> = Promise.resolve();
   #routing = EMPTY;
-  #watch: { close(): void } | undefined;
+  #watch: KernelWatch | undefined;
+  #settling: NodeJS.Timeout | undefined;
   /** What a killed process left was taken back. */
   #isClean = false;
 
@@ -138,8 +147,7 @@ export class LinuxRouter implements Router {
 
   cleanup(): Promise<void> {
     return this.#inTurn(async () => {
-      this.#watch?.close();
-      this.#watch = undefined;
+      this.#unwatch();
       this.#routing = EMPTY;
       await this.#change([], EMPTY);
     });
@@ -147,8 +155,7 @@ export class LinuxRouter implements Router {
 
   release(): Promise<void> {
     return this.#inTurn(() => {
-      this.#watch?.close();
-      this.#watch = undefined;
+      this.#unwatch();
       return Promise.resolve();
     });
   }
@@ -244,28 +251,46 @@ export class LinuxRouter implements Router {
     );
   }
 
-  #watchKernel(): { close(): void } {
+  #watchKernel(): KernelWatch {
+    const heard = (change: KernelChange): void => {
+      if (this.#watch !== undefined && this.#settling === undefined && this.#wasOurs(change)) {
+        this.#settling = setTimeout(() => this.#restore(), SETTLE).unref();
+      }
+    };
+    return watchKernel(heard, { ip: this.#command, nft: this.#options.nft ?? "nft" });
+  }
+
+  #unwatch(): void {
+    this.#watch?.close();
+    this.#watch = undefined;
+    clearTimeout(this.#settling);
+    this.#settling = undefined;
+  }
+
+  /** Whether something must be set right. What is set again takes nothing away, so it is not heard as a removal. */
+  #wasOurs(change: KernelChange): boolean {
     const { table, priority } = this.#numbers;
-    const device = this.#device;
-    const deleted = new RegExp(
-      `^Deleted (${priority}|${priority + 20}|${priority + 40}|${priority + 50}|${priority + 55}|${priority + 60}|${priority + 62}):|^Deleted .* table (${table}|${table + 1})\\b|^Deleted \\d+: ${device} .*inet`,
-    );
-    const linkDown = new RegExp(`^\\d+: ${device}: <(?!.*\\bUP\\b)`);
-    return watchKernel({
-      commands: [
-        [this.#command, "-o", "monitor", "rule", "route", "link", "address"],
-        [this.#options.nft ?? "nft", "monitor", "tables"],
-      ],
-      matters: (line) =>
-        deleted.test(line) ||
-        linkDown.test(line) ||
-        (this.#guard !== undefined && line === `delete table inet ${guardName(device)}`),
-      onDisturbed: () => this.#restore(),
-    });
+    switch (change.kind) {
+      case "rule-gone":
+        return RULES.some((offset) => change.priority === priority + offset);
+      case "route-gone":
+        return change.table === table || change.table === table + 1;
+      case "address-gone":
+        return this.#routing.addresses.some(({ text }) => text === change.ip.text);
+      case "device-down":
+        return change.device === this.#device;
+      case "table-gone":
+        return this.#guard !== undefined && change.name === guardName(this.#device);
+      case "lost":
+        return true;
+      case "other":
+        return false;
+    }
   }
 
   /** Sets everything again; what is still there stays as it is. */
   #restore(): void {
+    this.#settling = undefined;
     const done = this.#inTurn(async () => {
       if (this.#watch === undefined) return;
       this.#set.clear();

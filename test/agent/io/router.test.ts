@@ -150,6 +150,81 @@ withTun("what a killed daemon left behind is no obstacle, nor what others have r
   expect(lines(ip("rule")).some((line) => line.includes(`lookup ${TABLE}`))).toBe(false);
 });
 
+describe.each([
+  ["netlink", undefined],
+  ["the monitor programs", "1"],
+])("by %s", (_, withoutFfi) => {
+  const restored = jest.fn();
+
+  async function openWatching(): Promise<LinuxRouter> {
+    tun = await openTun({ name: NAME, mtu: 1400 });
+    // Read again with each use; the device needs what it turns off.
+    if (withoutFfi !== undefined) process.env["SALLYPORT_NO_FFI"] = withoutFfi;
+    const watching = new LinuxRouter({ ...OPTIONS, onRestored: restored });
+    router = watching;
+    await watching.apply(routing);
+    await heard(watching);
+    restored.mockClear();
+    return watching;
+  }
+  afterEach(() => {
+    delete process.env["SALLYPORT_NO_FFI"];
+  });
+
+  async function until(holds: () => boolean): Promise<void> {
+    const deadline = performance.now() + 10_000;
+    while (!holds()) {
+      if (performance.now() > deadline) throw new Error(`never so: ${JSON.stringify(kernelState())}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** A monitor takes its time to start. */
+  async function heard(watching: LinuxRouter): Promise<void> {
+    for (restored.mockClear(); restored.mock.calls.length === 0;) {
+      await watching.apply({ ...routing, mtu: 1281 });
+      ip("route", "replace", "198.18.79.1", "dev", NAME, "table", `${TABLE}`);
+      ip("route", "del", "198.18.79.1", "dev", NAME, "table", `${TABLE}`);
+      await new Promise((resolve) => setTimeout(resolve, 250));
+      await watching.apply(routing);
+    }
+  }
+
+  withTun("what others remove is put back, and that is no reason to put it back again", async () => {
+    await openWatching();
+    const all = JSON.stringify(kernelState());
+    for (const removal of [
+      ["rule", "del", "pref", `${PRIORITY + 60}`],
+      ["-6", "rule", "del", "pref", `${PRIORITY + 60}`],
+      ["route", "flush", "table", `${TABLE}`],
+      ["address", "del", "198.18.78.1/32", "dev", NAME],
+      ["-6", "address", "del", "fd00:5:78::1/128", "dev", NAME],
+      ["link", "set", "dev", NAME, "down"],
+    ]) {
+      ip(...removal);
+      expect(JSON.stringify(kernelState())).not.toBe(all);
+      await until(() => JSON.stringify(kernelState()) === all);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const { length } = restored.mock.calls;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(restored).toHaveBeenCalledTimes(length);
+  });
+
+  withTun("more changes than can be kept are no reason to hear nothing more", async () => {
+    await openWatching();
+    const lines = Array.from(
+      { length: 4000 },
+      (__, i) => `198.19.${i >> 8}.${i & 255} dev ${NAME} table 1${TABLE}`,
+    );
+    const input = lines.map((line) => `route add ${line}\nroute del ${line}\n`).join("");
+    execFileSync("ip", ["-batch", "-"], { input });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    ip("rule", "del", "pref", `${PRIORITY}`);
+    await until(() => kernelState()["rules"]?.length === RULES.length);
+  });
+});
+
 withTun("what the kernel refuses is an error with the line, and is tried again", async () => {
   const applied = await openRouter();
   await tun?.close();

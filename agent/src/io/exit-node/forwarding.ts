@@ -15,11 +15,11 @@ import {
 import { isProven, judgeProof, type Seen } from "../../core/exit/proof.ts";
 import { type ForwardingPlan, planForwarding } from "../../core/exit/plan.ts";
 import type { ExitReason } from "../../core/exit/reasons.ts";
+import { type KernelWatch, watchKernel } from "../kernel-watch/watch.ts";
 import { run } from "./command.ts";
 import { probeEgress } from "./egress-probe.ts";
 import { ForwardAccept } from "./forward-accept.ts";
 import { KernelState } from "./kernel-state.ts";
-import { type KernelWatch, watchKernel } from "./kernel-watch.ts";
 import { type Tuned, Tuning } from "./tuning.ts";
 import { type Metadata, readCloud, readFacts } from "./machine-facts.ts";
 
