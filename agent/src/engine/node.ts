@@ -13,12 +13,7 @@ import type { DiscoPrivate, DiscoPublic, NodePrivate, NodePublic } from "../base
 import type { Random } from "../base/random.ts";
 import { type Calendar, earliest, type Instant, type Millis, millis, seconds, since } from "../base/time.ts";
 import type { MapNode, NetMap } from "../core/control/net-map.ts";
-import { compileFilter, type PacketFilter } from "../core/filter/filter.ts";
 import type { FlowStore } from "../core/filter/flow-table.ts";
-import { clampMss } from "../core/ip/mss.ts";
-import { type Packet, parsePacket } from "../core/ip/packet.ts";
-import { answerTooBig, fragmentPacket } from "../core/ip/too-big.ts";
-import { answerTsmpPing } from "../core/ip/tsmp.ts";
 import type { NetcheckReport } from "../core/netcheck/report.ts";
 import { classify } from "../core/path/classify.ts";
 import { BASE_MTU } from "../core/path/path-mtu.ts";
@@ -31,6 +26,7 @@ import type { Suite } from "../crypto/suite.ts";
 import { Discovery } from "./discovery.ts";
 import type { Endpoint } from "./endpoints.ts";
 import { type Decision, Decisions, type Passed } from "./fast-path.ts";
+import { InnerPackets } from "./inner-packets.ts";
 import type { Datagram, Machine } from "./machine.ts";
 import { PeerBook } from "./peer-book.ts";
 import { Peer, type RouteWishes } from "./peer.ts";
@@ -103,7 +99,6 @@ export class Node implements Machine {
   /** Peers whose paths want to be woken. */
   readonly #timed = new Set<Peer>();
   readonly #datagrams: Datagram[] = [];
-  readonly #packets: Uint8Array[] = [];
   readonly #events: NodeEvent[] = [];
   /** Peers to call once STUN has answered. */
   readonly #callsWaiting = new Set<Peer>();
@@ -114,16 +109,15 @@ export class Node implements Machine {
   #interfaces: readonly Ip[] = [];
   #netMap: NetMap | undefined;
   #carried: Carried = { routes: [], excluded: [] };
-  #filter: PacketFilter | undefined;
-  readonly #flows: FlowStore | undefined;
   readonly #openRelayed: NodeOptions["openRelayed"];
   readonly traffic = new Traffic();
   readonly drops = { noPeer: 0, malformed: 0, filtered: 0, noPath: 0, tooBig: 0 };
+  readonly #inner: InnerPackets;
 
   constructor(options: NodeOptions) {
     const { suite, random, calendar, nodeKey, discoKey, mtu, replayWindow, sessions } = options;
     this.#decisions = sessions === undefined ? undefined : new Decisions(sessions);
-    this.#flows = options.flows;
+    this.#inner = new InnerPackets(this.drops, options.flows);
     this.#openRelayed = options.openRelayed;
     this.#random = random;
     this.#pathMtu = options.sendsWhole === false ? BASE_MTU : mtu;
@@ -194,23 +188,15 @@ export class Node implements Machine {
 
   /** An IP packet from the tunnel device. */
   handlePacket(packet: Uint8Array, now: Instant): void {
-    const parsed = parsePacket(packet);
-    if (typeof parsed === "string") {
-      this.drops.malformed++;
-      return;
-    }
+    const parsed = this.#inner.parse(packet);
+    if (parsed === undefined) return;
     const peer = this.#peers.byDestination(parsed);
     if (peer === undefined) {
       this.drops.noPeer++;
       return;
     }
-    this.#filter?.noteOutbound(parsed);
-    const { mtu } = peer.paths;
-    if (parsed.bytes.length > mtu) this.#handleTooBig(parsed, peer, mtu, now);
-    else {
-      clampMss(parsed.bytes, mtu);
-      this.#wireGuard.sendPacket(peer.node.key, parsed.bytes, now);
-    }
+    for (const part of this.#inner.handleOutbound(parsed, peer.paths.mtu))
+      this.#wireGuard.sendPacket(peer.node.key, part, now);
     this.#settle(now);
   }
 
@@ -344,7 +330,7 @@ export class Node implements Machine {
 
   /** A packet for the tunnel device. */
   pollPacket(): Uint8Array | undefined {
-    return this.#packets.shift();
+    return this.#inner.poll();
   }
 
   /** What a data plane has to know. */
@@ -438,12 +424,7 @@ export class Node implements Machine {
     const rules = this.#netMap?.packetFilter ?? [];
     const { routes, excluded } = this.#carried;
     const localAddresses = [...(this.#netMap?.self.addresses ?? []), ...routes];
-    this.#filter = compileFilter(rules, {
-      localAddresses,
-      excluded,
-      previous: this.#filter,
-      flows: this.#flows,
-    });
+    this.#inner.setFilter(rules, localAddresses, excluded);
     this.#decisions?.push({ kind: "filter", rules, localAddresses, excluded });
   }
 
@@ -565,34 +546,10 @@ export class Node implements Machine {
     this.#decisions.send(key, send === undefined ? undefined : peer.settledPath(now), send);
   }
 
-  /** A packet out of the tunnel: ours to answer, for the device, or refused. */
   #handleOpened(from: NodePublic, packet: Uint8Array, now: Instant): void {
-    const parsed = parsePacket(packet);
-    if (typeof parsed === "string") {
-      this.drops.malformed++;
-      return;
-    }
-    if (this.#filter === undefined || this.#filter.accepts(parsed).verdict === "drop") {
-      this.drops.filtered++;
-      return;
-    }
-    const answer = answerTsmpPing(parsed);
-    if (answer !== undefined) {
-      this.#wireGuard.sendPacket(from, answer, now);
-      return;
-    }
-    clampMss(parsed.bytes, this.#peers.byKey(from)?.paths.mtu ?? BASE_MTU);
-    this.#packets.push(parsed.bytes);
-  }
-
-  /** A packet that is longer than its peer's path carries. */
-  #handleTooBig(packet: Packet, peer: Peer, mtu: number, now: Instant): void {
-    const fragments = fragmentPacket(packet, mtu);
-    for (const fragment of fragments ?? []) this.#wireGuard.sendPacket(peer.node.key, fragment, now);
-    if (fragments !== undefined) return;
-    this.drops.tooBig++;
-    const answer = answerTooBig(packet, mtu);
-    if (answer !== undefined) this.#packets.push(answer);
+    const mtu = this.#peers.byKey(from)?.paths.mtu ?? BASE_MTU;
+    const answer = this.#inner.handleInbound(packet, mtu);
+    if (answer !== undefined) this.#wireGuard.sendPacket(from, answer, now);
   }
 
   #sendWireGuard(out: WireGuardTransmit, source: NodePublic | undefined, now: Instant): void {
