@@ -62,6 +62,8 @@ export class Forwarding {
   #acceptedFor: string | undefined;
   #watch: KernelWatch | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** When it looks next, by `performance.now()`. */
+  #lookAt = Infinity;
   #plan: ForwardingPlan | undefined;
   #cloud: Facts["cloud"];
   #cloudFor = "";
@@ -215,13 +217,14 @@ export class Forwarding {
 
   async #lookOnce(): Promise<void> {
     if (this.#closed) return;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#forgetTimer();
     try {
       await this.#reconcile();
       this.#failure = undefined;
     } catch (error) {
       this.#note(error);
+      // What was changed before it failed is heard, too, and is no reason to try again at once.
+      this.#forgetTimer();
     }
     const quiet = this.reasons().length === 0 ? LOOK_EVERY_MS : LOOK_AGAIN_MS;
     this.#lookIn(this.#watch?.isLive === true ? quiet : LOOK_OFTEN_MS);
@@ -308,11 +311,19 @@ export class Forwarding {
     return { ...facts, cloud: this.#cloud };
   }
 
+  /** Or sooner, where that is due already. */
   #lookIn(ms: number): void {
-    if (this.#closed) return;
-    clearTimeout(this.#timer);
+    const at = performance.now() + ms;
+    if (this.#closed || at >= this.#lookAt) return;
+    this.#forgetTimer();
+    this.#lookAt = at;
     this.#timer = setTimeout(() => void this.look(), ms);
     this.#timer.unref();
+  }
+
+  #forgetTimer(): void {
+    clearTimeout(this.#timer);
+    this.#lookAt = Infinity;
   }
 
   #note(error: unknown): void {
