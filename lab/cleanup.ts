@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
 import {
+  checkRecord,
   deleteRecord,
   isAlive,
   LAB_VARIABLE,
@@ -15,8 +16,13 @@ import {
 } from "./record.ts";
 import { run, sleep } from "./system.ts";
 
-/** Kills what is left of the lab's processes, then removes its namespaces, folder and record. */
+/**
+ * Kills what is left of the lab's processes, then removes its namespaces, folder and record.
+ *
+ * @throws OperationError when the record is of no lab of ours
+ */
 export async function removeLab(file: string, record: LabRecord): Promise<void> {
+  checkRecord(file, record);
   await killAll(record);
   await removeNamespaces(namespacesOf(record));
   // A process that was being started meanwhile may have slipped through.

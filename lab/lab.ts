@@ -1,14 +1,13 @@
 /** One lab from the first namespace to the last file removed. */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InternalError, OperationError } from "../agent/src/base/errors.ts";
 import { removeLab, removeLeftovers, startWatchdog } from "./cleanup.ts";
 import { BuildFailure, keepLogs } from "./failure.ts";
 import { buildNamespaces, namespaceName } from "./namespaces.ts";
 import { Processes, type LabProcess, type StartOptions } from "./processes.ts";
-import { defaultRunFolder, identify, recordFile, writeRecord, type LabRecord } from "./record.ts";
+import { defaultRunFolder, identify, labFolder, recordFile, writeRecord, type LabRecord } from "./record.ts";
 import { run } from "./system.ts";
 import type { Network } from "./network.ts";
 import type { Topology } from "./topology.ts";
@@ -48,7 +47,7 @@ export class Lab<Plan extends Network = Topology> {
       name: name ?? this.id,
       owner,
       namespaces: topology.namespaces.map(({ name }) => namespaceName(this.id, name)),
-      folder: join(tmpdir(), `sallyport-lab-${this.id}`),
+      folder: labFolder(this.id),
     };
     this.#keepLogsIn = keepLogsIn;
     this.#recordFile = recordFile(runFolder, this.id);

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { UsageError } from "../../agent/src/base/errors.ts";
 import { removeLab } from "../cleanup.ts";
-import { defaultRunFolder, isAlive, type LabRecord, listRecords } from "../record.ts";
+import { checkRecord, defaultRunFolder, isAlive, type LabRecord, listRecords } from "../record.ts";
 import { sleep } from "../system.ts";
 import { readNodes } from "./nodes.ts";
 
@@ -85,6 +85,7 @@ function chosenBy(name: string | undefined, labs: readonly Found[]): readonly Fo
 }
 
 async function end({ file, record }: Found): Promise<void> {
+  checkRecord(file, record);
   const deadline = performance.now() + GRACE_MS;
   if (isAlive(record.owner)) process.kill(record.owner.pid, "SIGTERM");
   while (isAlive(record.owner) && performance.now() < deadline) await sleep(POLL_MS);

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Processes } from "../../lab/processes.ts";
-import { identify, isAlive, listRecords, readRecord, recordFile, writeRecord } from "../../lab/record.ts";
+import { identify, isAlive } from "../../lab/record.ts";
 import { run } from "../../lab/system.ts";
 
 let folder: string;
@@ -73,20 +73,4 @@ test("stopping ends every program", async () => {
 test("a system program that fails is quoted", async () => {
   await expect(run("sh", ["-c", "echo broken >&2; exit 4"])).rejects.toThrow(/failed \(4\): broken/);
   await expect(run("/nonexistent/program", [])).rejects.toThrow(/is not installed/);
-});
-
-test("records are read back; a damaged one is ignored", () => {
-  const owner = identify(process.pid) ?? { pid: 0, startTime: "" };
-  const record = { id: "abc", name: "abc", owner, namespaces: ["sp-abc-x"], folder: "/nowhere" };
-  writeRecord(recordFile(folder, "abc"), record);
-  writeRecord(recordFile(folder, "other"), { ...record, id: "other" });
-  expect(readRecord(recordFile(folder, "abc"))).toEqual(record);
-  expect(
-    listRecords(folder)
-      .map((one) => one.record.id)
-      .toSorted(),
-  ).toEqual(["abc", "other"]);
-  expect(listRecords(join(folder, "missing"))).toEqual([]);
-  expect(isAlive(owner)).toBe(true);
-  expect(isAlive({ ...owner, startTime: "1" })).toBe(false);
 });
