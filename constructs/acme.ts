@@ -27,13 +27,17 @@ export function acmeConfig(acme: Acme): Readonly<Record<string, unknown>> {
   if (email !== undefined && isKnown(email) && !/^[^\s@"\\]+@[^\s@"\\]+$/.test(email)) {
     throw new Error('acme email is no address: give one such as "admin@example.com", or leave it out.');
   }
-  if (directory !== undefined && isKnown(directory) && !/^https:\/\/[^\s'"`\\@$]+$/.test(directory)) {
-    throw new Error('acme directory is no web address: give it as "https://…".');
-  }
+  if (directory !== undefined) checkAcmeDirectory(directory, "acme directory");
   return {
     acme: true,
     acmeTermsAgreed: true,
     ...(email === undefined ? {} : { acmeEmail: email }),
     ...(directory === undefined ? {} : { acmeDirectory: directory }),
   };
+}
+
+export function checkAcmeDirectory(directory: string, prop: string): void {
+  if (isKnown(directory) && !/^https:\/\/[^\s'"`\\@$]+$/.test(directory)) {
+    throw new Error(`${prop} is no web address: give it as "https://…".`);
+  }
 }

@@ -4,7 +4,7 @@
  * `npm run bundle` makes the archive, which holds all that an instance lacks: the agent, its native half and a Node.js.
  */
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { S3BucketPublicAccessBlock } from "@cdktf/provider-aws/lib/s3-bucket-public-access-block/index.js";
@@ -62,7 +62,7 @@ export class AgentBundle extends Construct {
     super(scope, id);
     this.architecture = props.architecture ?? "arm64";
     if (props.url !== undefined) {
-      this.location = { url: checkedUrl(props), sha256: checkedHash(props.sha256) };
+      this.location = { url: bundleUrl(props), sha256: checkedHash(props.sha256) };
       return;
     }
     const file = resolve(props.file ?? defaultBundleFile(this.architecture));
@@ -122,24 +122,30 @@ const hashes = new Map<string, string>();
 function hashOf(file: string): string {
   const known = hashes.get(file);
   if (known !== undefined) return known;
-  if (!existsSync(file)) {
-    throw new Error(
-      `AgentBundle file ${file} is not there: run \`npm run bundle\` in Sallyport's folder, or give file or url.`,
-    );
-  }
+  checkBundleFile(file, "AgentBundle file ");
   const hash = createHash("sha256").update(readFileSync(file)).digest("hex");
   hashes.set(file, hash);
   return hash;
 }
 
-function checkedUrl({ url = "", file, bucket }: AgentBundleProps): string {
+/** @param prop what stands before the file's name */
+export function checkBundleFile(file: string, prop: string): void {
+  if (statSync(file, { throwIfNoEntry: false })?.isFile() === true) return;
+  throw new Error(
+    `${prop}${file} is not there: run \`npm run bundle\` in Sallyport's folder, or give file or url.`,
+  );
+}
+
+function bundleUrl({ url = "", file, bucket }: AgentBundleProps): string {
   if (file !== undefined || bucket !== undefined) {
     throw new Error("AgentBundle url is given beside file or bucket: give one or the other.");
   }
+  return checkedBundleUrl(url, "AgentBundle url");
+}
+
+export function checkedBundleUrl(url: string, prop: string): string {
   if (isKnown(url) && !/^https:\/\/[^\s'"`\\@$]+$/.test(url)) {
-    throw new Error(
-      'AgentBundle url is not a web address: give it as "https://…", without user and password.',
-    );
+    throw new Error(`${prop} is not a web address: give it as "https://…", without user and password.`);
   }
   return url;
 }

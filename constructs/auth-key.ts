@@ -42,14 +42,20 @@ export class AuthKey extends Construct {
     const decrypt: readonly PolicyStatement[] =
       kmsKeyArn === undefined
         ? []
-        : [{ sid: "OwnAuthKeyDecrypt", actions: ["kms:Decrypt"], resources: [checkedArn(kmsKeyArn, "kms")] }];
+        : [
+            {
+              sid: "OwnAuthKeyDecrypt",
+              actions: ["kms:Decrypt"],
+              resources: [checkedArn(kmsKeyArn, "kms", "AuthKey kmsKeyArn")],
+            },
+          ];
     if (secretArn !== undefined) {
       if (props.region !== undefined) {
         throw new Error(
           "AuthKey region is for parameterName, and secretArn tells its own: leave region out.",
         );
       }
-      const resource = checkedArn(secretArn, "secretsmanager");
+      const resource = checkedArn(secretArn, "secretsmanager", "AuthKey secretArn");
       this.source = `secretsmanager:${resource}`;
       this.statements = [
         { sid: "OwnAuthKey", actions: ["secretsmanager:GetSecretValue"], resources: [resource] },
@@ -97,10 +103,9 @@ export function checkedParameterName(name: string, prop = "AuthKey parameterName
   return name;
 }
 
-function checkedArn(arn: string, service: string): string {
+export function checkedArn(arn: string, service: string, prop: string): string {
   if (isKnown(arn) && !new RegExp(`^arn:aws[a-z-]*:${service}:[a-z0-9-]+:\\d{12}:[\\w/+=.@:-]+$`).test(arn)) {
-    const prop = service === "kms" ? "kmsKeyArn" : "secretArn";
-    throw new Error(`AuthKey ${prop} is no ARN: give it as "arn:aws:${service}:REGION:ACCOUNT:…".`);
+    throw new Error(`${prop} is no ARN: give it as "arn:aws:${service}:REGION:ACCOUNT:…".`);
   }
   return arn;
 }

@@ -34,12 +34,17 @@ export function machineImage(
   return given;
 }
 
-/** AWS marks its own processors with a "g" after the generation: t4g, c7gn, r8gd; "a1" is older than the rule. */
-export function checkArchitecture(instanceType: string, architecture: Architecture, owner: string): void {
+/** Of references, known only when it is deployed, undefined. */
+export function architectureOf(instanceType: string): Architecture | undefined {
   const [, family = ""] = /^([a-z0-9-]+)\.[a-z0-9-]+$/.exec(instanceType) ?? [];
-  if (family === "") return; // a reference, known only when it is deployed
-  const built: Architecture = family === "a1" || /^[a-z]+\d+g/.test(family) ? "arm64" : "x86_64";
-  if (built !== architecture) {
+  if (family === "") return undefined;
+  // AWS marks its own processors with a "g" after the generation: t4g, c7gn, r8gd; "a1" is older than the rule.
+  return family === "a1" || /^[a-z]+\d+g/.test(family) ? "arm64" : "x86_64";
+}
+
+export function checkArchitecture(instanceType: string, architecture: Architecture, owner: string): void {
+  const built = architectureOf(instanceType);
+  if (built !== undefined && built !== architecture) {
     throw new Error(
       `${owner} instanceType ${instanceType} is ${built} and architecture is ${architecture}: set architecture to "${built}", or choose a type such as ${SMALLEST_INSTANCE[architecture]}.`,
     );

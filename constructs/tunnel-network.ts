@@ -80,6 +80,8 @@ export interface TunnelNetworkProps {
 }
 
 const DEFAULT_CIDR_BLOCK = "10.80.0.0/16";
+/** What AWS takes for a VPC, and leaves room for its subnets. */
+export const CIDR_BLOCK_RULE = { bits: [16, 24], example: DEFAULT_CIDR_BLOCK } as const;
 /** Each subnet takes a quarter, so that a second zone finds room later. */
 const SUBNET_BITS = 2;
 /** Amazon gives a VPC a /56 and wants /64 subnets. */
@@ -123,8 +125,7 @@ export class TunnelNetwork extends Construct implements NodePlacement {
   #newVpc(props: TunnelNetworkProps): Space {
     const cidrBlock = checkedCidrBlock(props.cidrBlock ?? DEFAULT_CIDR_BLOCK, {
       prop: "TunnelNetwork cidrBlock",
-      bits: [16, 24],
-      example: DEFAULT_CIDR_BLOCK,
+      ...CIDR_BLOCK_RULE,
     });
     const vpc = new Vpc(this, "Vpc", {
       cidrBlock,

@@ -5,6 +5,12 @@
  * since others use them without this file. sallyport.config.schema.json is made from this: `npm run config-schema`.
  */
 import { z } from "zod";
+import { checkAcmeDirectory } from "../constructs/acme.ts";
+import { checkBundleFile, checkedBundleUrl } from "../constructs/agent-bundle.ts";
+import { checkedArn, checkedParameterName } from "../constructs/auth-key.ts";
+import { checkedCidrBlock, checkedLoginServer } from "../constructs/checked.ts";
+import { CIDR_BLOCK_RULE } from "../constructs/tunnel-network.ts";
+import { contradictions } from "./contradictions.ts";
 import { REGIONS } from "./regions.ts";
 
 const wholePort = "give a whole number from 1 to 65535";
@@ -14,7 +20,17 @@ const PARAMETER_RULE = 'give the name of a parameter such as "/sallyport/auth-ke
 export const STACKS = ["exit-node-stack", "relay-stack", "coordination-stack"] as const;
 export type StackName = (typeof STACKS)[number];
 
-const text = (remedy: string, pattern: RegExp) => z.string({ error: remedy }).regex(pattern, remedy);
+const text = (remedy: string, pattern: RegExp) =>
+  z.string({ error: remedy }).regex(pattern, { error: remedy, abort: true });
+/** The constructs' own rule, which throws; it says "it" of the field. */
+const rule = (check: (value: string) => unknown) => (value: string, context: z.RefinementCtx) => {
+  try {
+    check(value);
+  } catch (error) {
+    const message = (error instanceof Error ? error.message : String(error)).replace(/\.$/, "");
+    context.addIssue({ code: "custom", message });
+  }
+};
 const yesOrNo = () => z.boolean({ error: "give true or false" });
 
 const network = z
@@ -42,7 +58,10 @@ const acme = z
   .strictObject({
     termsAgreed: z.literal(true, { error: "give true once you agree to the authority's terms" }),
     email: z.email({ error: "give an e-mail address" }).optional(),
-    directory: z.url({ protocol: /^https$/, error: "give a directory, https://…" }).optional(),
+    directory: z
+      .url({ protocol: /^https$/, error: "give a directory, https://…", abort: true })
+      .superRefine(rule((one) => checkAcmeDirectory(one, "it")))
+      .optional(),
   })
   .describe(
     "Certificates of a public authority (Let's Encrypt) for servers. Stock Tailscale clients need them.",
@@ -51,10 +70,19 @@ const acme = z
 const agent = z
   .union(
     [
-      z.strictObject({ file: z.string().min(1) }),
       z.strictObject({
-        url: z.url({ protocol: /^https$/ }),
-        sha256: z.string().regex(/^[0-9a-f]{64}$/),
+        file: z
+          .string()
+          .min(1, { error: "give the archive's path", abort: true })
+          .superRefine(rule((one) => checkBundleFile(one, ""))),
+      }),
+      z.strictObject({
+        url: z
+          .url({ protocol: /^https$/, error: "give an address, https://…", abort: true })
+          .superRefine(rule((one) => checkedBundleUrl(one, "it"))),
+        sha256: z
+          .string()
+          .regex(/^[0-9a-f]{64}$/, "give 64 hex digits, what `sha256sum` says of the archive"),
       }),
       z.literal("image"),
     ],
@@ -109,14 +137,20 @@ export const fields = z.strictObject({
   machineImageId: text('give an image such as "ami-0123456789abcdef0"', /^ami-[0-9a-f]{8,17}$/).optional(),
   agent: agent.optional(),
   loginServer: z
-    .url({ protocol: /^https$/, error: 'give an address such as "https://control.example.com"' })
+    .url({
+      protocol: /^https$/,
+      error: 'give an address such as "https://control.example.com"',
+      abort: true,
+    })
+    .superRefine(rule((one) => checkedLoginServer(one, "it")))
     .optional(),
-  authKeyParameter: text(PARAMETER_RULE, /^(?!.*(tskey-|hskey-|spkey-))\/?[\w.-]+(\/[\w.-]+)*$/).optional(),
+  authKeyParameter: text(PARAMETER_RULE, /^(?!.*(tskey-|hskey-|spkey-))\/?[\w.-]+(\/[\w.-]+)*$/)
+    .superRefine(rule((one) => checkedParameterName(one, "it")))
+    .optional(),
   authKeyRegion: z.enum(REGIONS, { error: "give the region of authKeyParameter" }).optional(),
-  authKeySecretArn: text(
-    "give the ARN of a secret, never the key itself",
-    /^arn:aws[a-z-]*:secretsmanager:/,
-  ).optional(),
+  authKeySecretArn: text("give the ARN of a secret, never the key itself", /^arn:aws[a-z-]*:secretsmanager:/)
+    .superRefine(rule((one) => checkedArn(one, "secretsmanager", "it")))
+    .optional(),
   hostname: text(
     "give 1 to 63 letters, digits and hyphens, a hyphen neither first nor last",
     /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i,
@@ -126,7 +160,9 @@ export const fields = z.strictObject({
   acme: acme.optional(),
   selfHealing: yesOrNo().default(false),
   sessionManager: yesOrNo().default(false),
-  cidrBlock: text(CIDR_RULE, /^\d+\.\d+\.\d+\.\d+\/\d+$/).optional(),
+  cidrBlock: text(CIDR_RULE, /^\d+\.\d+\.\d+\.\d+\/\d+$/)
+    .superRefine(rule((one) => checkedCidrBlock(one, { prop: "it", ...CIDR_BLOCK_RULE })))
+    .optional(),
   network: network.optional(),
   backend: backend.optional(),
 });
@@ -147,77 +183,50 @@ export interface ConfigSource {
 
 /** Later sources override earlier ones, field by field. Throws `ConfigError`. */
 export function parseConfig(sources: readonly ConfigSource[]): StackConfig {
-  const wrong: string[] = [];
+  const lines: string[] = [];
+  const wrong = new Set<string>();
   let merged: Record<string, unknown> = {};
   for (const source of sources) {
-    const content = withoutSchema(readSource(source, wrong));
+    const content = withoutSchema(readSource(source, lines));
     const read = fields.partial().safeParse(content);
-    if (!read.success) wrong.push(...read.error.issues.flatMap((issue) => describe(issue, source.name)));
+    for (const issue of read.error?.issues ?? []) {
+      lines.push(...describe(issue, source.name));
+      wrong.add(String(issue.path[0]));
+    }
     merged = { ...merged, ...(typeof content === "object" ? content : {}) };
   }
-  if (wrong.length === 0) wrong.push(...contradictions(fields.parse(merged)));
-  if (wrong.length > 0) throw new ConfigError(`The configuration can not be used:\n  ${wrong.join("\n  ")}`);
-  return fields.parse(merged);
+  // The fields that are right, so that what is wrong with them together is said at once too.
+  const right = Object.entries(merged).filter(
+    ([name]) => Object.hasOwn(fields.shape, name) && !wrong.has(name),
+  );
+  const config = fields.parse(Object.fromEntries(right));
+  lines.push(...contradictions(config, wrong));
+  if (lines.length === 0) return config;
+  throw new ConfigError(withoutKeys(`The configuration can not be used:\n  ${lines.join("\n  ")}`));
 }
 
-/** What is wrong only together. */
-function contradictions(config: StackConfig): readonly string[] {
-  const { loginServer, authKeyParameter, authKeySecretArn, network: placed, egress } = config;
-  const hasKey = authKeyParameter !== undefined || authKeySecretArn !== undefined;
-  const found: (string | false)[] = [
-    hasKey && loginServer === undefined && "authKeyParameter: it is for a loginServer: name that too",
-    authKeyParameter !== undefined &&
-      authKeySecretArn !== undefined &&
-      "authKeySecretArn: there is authKeyParameter already: give one",
-    config.authKeyRegion !== undefined &&
-      authKeyParameter === undefined &&
-      "authKeyRegion: it is for an authKeyParameter: name that too",
-    config.acme !== undefined &&
-      loginServer !== undefined &&
-      config.stacks.every((stack) => stack === "exit-node-stack") &&
-      "acme: no server is made here that could use it: leave it or loginServer out",
-    placed !== undefined &&
-      config.cidrBlock !== undefined &&
-      "cidrBlock: it is for a network that is made: leave out network, or this",
-    placed !== undefined &&
-      config.regions.length > 1 &&
-      "network: it lies in one region: name one in regions",
-    egress === "nat-gateway" &&
-      placed !== undefined &&
-      placed.privateRouteTableId === undefined &&
-      "network.privateRouteTableId: egress nat-gateway adds a route to it: give it, or set egress to direct or existing-nat",
-    egress !== "direct" &&
-      placed !== undefined &&
-      placed.privateSubnetId === undefined &&
-      `network.privateSubnetId: egress ${egress} needs a private subnet: give it, or set egress to direct`,
-    egress === "existing-nat" &&
-      placed === undefined &&
-      "egress: existing-nat is for a network that exists: give network, or set nat-gateway",
-    config.agent === "image" &&
-      config.machineImageId === undefined &&
-      'machineImageId: agent is "image": name the image that has it',
-    config.agent === "image" &&
-      loginServer === undefined &&
-      'loginServer: agent is "image": name the server to join',
-    config.address === "dynamic" &&
-      egress !== "direct" &&
-      "address: EC2 gives dynamic ones only to instances with one interface: set egress to direct, or address to elastic",
-    config.selfHealing &&
-      egress === "direct" &&
-      "selfHealing: a replaced instance would have another address, which no output tells; one that stays is on an interface of its own: set egress to nat-gateway or existing-nat",
-  ];
-  return found.filter((line) => line !== false);
-}
-
-function readSource(source: ConfigSource, wrong: string[]): unknown {
+function readSource(source: ConfigSource, lines: string[]): unknown {
   if (source.content === undefined) return {};
   if (typeof source.content !== "string") return source.content;
   try {
     return JSON.parse(source.content) as unknown;
   } catch (cause) {
-    wrong.push(`${source.name}: not JSON: ${cause instanceof Error ? cause.message : String(cause)}`);
+    lines.push(`${source.name}: not JSON${whereIn(source.content, String(cause))}`);
     return {};
   }
+}
+
+/** Where JSON.parse knows it. Its own message may quote the file, and so a key that stands in it. */
+function whereIn(text: string, message: string): string {
+  const [, position] = / at position (\d+)/.exec(message) ?? [];
+  if (position === undefined) return ": is every name and text in double quotes?";
+  const before = text.slice(0, Number(position)).split("\n");
+  return `: see line ${before.length}, column ${(before.at(-1) ?? "").length + 1}`;
+}
+
+/** A key that stands where it does not belong must not get into a log, too. */
+function withoutKeys(message: string): string {
+  return message.replaceAll(/\b(tskey|hskey|spkey)-[\w-]+/gi, "(a key)");
 }
 
 /** Editors read it, we don't. */

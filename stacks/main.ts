@@ -51,7 +51,7 @@ function withAgent(config: StackConfig): StackConfig {
   if (!existsSync(file)) {
     const bundle = [join(root, "bin/bundle.mjs"), config.architecture];
     const { status } = spawnSync(process.execPath, bundle, { stdio: ["ignore", 2, 2] });
-    if (status !== 0) {
+    if (status !== 0 || !existsSync(file)) {
       throw new ConfigError(`${file} is not there and can not be made: see above, or name another in agent.`);
     }
   }

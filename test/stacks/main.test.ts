@@ -58,12 +58,24 @@ test("the context overrides the file field by field: here it closes the port tha
 }, 30_000);
 
 test("what can not be used ends with exit code 2 and the list of it, and nothing is written", () => {
-  const { status, stderr, stacks } = synth({ config: '{ "port": 0, "region": "eu-west-1" }' });
+  const { status, stderr, stacks } = synth({
+    config: '{ "port": 0, "region": "eu-west-1" }',
+    context: { instanceType: "t3.nano", agent: { file: "gone.tar" } },
+  });
   expect(status).toBe(2);
+  expect(stderr).toContain("instanceType: t3.nano is x86_64");
+  expect(stderr).toContain("context sallyport: agent.file: gone.tar is not there");
   expect(stderr).toContain("sallyport.config.json: port: give a whole number from 1 to 65535");
   expect(stderr).toContain("sallyport.config.json: region: no such field");
   expect(stderr).not.toContain("    at ");
   expect(stacks).toEqual({});
+}, 30_000);
+
+test("a relay is synthesized in a network that has only a public subnet", () => {
+  const network = { vpcId: "vpc-0a", publicSubnetId: "subnet-0a" };
+  const { status, stacks } = synth({ config: JSON.stringify({ stacks: ["relay-stack"], network }) });
+  expect(status).toBe(0);
+  expect(stacks["relay-stack"]?.resource("aws_instance")["subnet_id"]).toBe("subnet-0a");
 }, 30_000);
 
 test("a configuration file that is named and not there is an error", () => {
