@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import * as z from "zod";
 import { OperationError, UsageError } from "../agent/src/base/errors.ts";
 import type { StackSource } from "./documents.ts";
 import { run } from "./system.ts";
@@ -81,15 +82,25 @@ export async function synthesizeApp({
 
 /** All stacks that cdktf wrote into a folder, in the order in which they can be made. @throws UsageError */
 export function readOutput(out: string): readonly StackSource[] {
-  const manifest = readStackFile(join(out, "manifest.json")) as {
-    readonly stacks: Readonly<Record<string, { readonly dependencies: readonly string[] }>>;
-  };
+  const file = join(out, "manifest.json");
+  const { data: manifest } = manifestShape.safeParse(readStackFile(file));
+  if (manifest === undefined) {
+    throw new UsageError("lab-stack", `${file} is no manifest of cdktf: run \`npx cdktf synth\` again`);
+  }
   const ordered: string[] = [];
-  const place = (name: string): void => {
+  const place = (name: string, waiting: readonly string[]): void => {
     if (ordered.includes(name)) return;
-    for (const dependency of manifest.stacks[name]?.dependencies ?? []) place(dependency);
+    if (waiting.includes(name)) {
+      const circle = [...waiting.slice(waiting.indexOf(name)), name].join(" → ");
+      throw new UsageError("lab-stack", `${file}: the stacks ${circle} wait for each other`);
+    }
+    for (const dependency of manifest.stacks[name]?.dependencies ?? []) place(dependency, [...waiting, name]);
     ordered.push(name);
   };
-  for (const name of Object.keys(manifest.stacks)) place(name);
+  for (const name of Object.keys(manifest.stacks)) place(name, []);
   return ordered.map((name) => ({ name, json: readStackFile(join(out, "stacks", name, "cdk.tf.json")) }));
 }
+
+const manifestShape = z.object({
+  stacks: z.record(z.string(), z.object({ dependencies: z.array(z.string()).optional() })),
+});

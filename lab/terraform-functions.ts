@@ -5,7 +5,7 @@ import type { Value } from "./terraform-values.ts";
 
 /** @throws ParseError naming the function when it is not one of these or its arguments do not fit */
 export function callFunction(name: string, args: readonly Value[]): Value {
-  const implementation = FUNCTIONS[name];
+  const implementation = Object.hasOwn(FUNCTIONS, name) ? FUNCTIONS[name] : undefined;
   if (implementation === undefined)
     throw new ParseError("function", `the function ${name}() is not known to the lab`);
   return implementation(args);
@@ -27,12 +27,11 @@ const FUNCTIONS: Readonly<Record<string, (args: readonly Value[]) => Value>> = {
   tolist: ([items]) => list(items),
   toset: ([items]) => [...new Set(list(items))],
   tostring: ([value]) => text(value),
-  tonumber: ([value]) => Number(value),
+  tonumber: ([value]) => number(text(value)),
   jsonencode: ([value]) => JSON.stringify(value),
-  base64encode: ([value]) => btoa(String.fromCodePoint(...new TextEncoder().encode(text(value)))),
-  base64decode: ([value]) =>
-    new TextDecoder().decode(Uint8Array.from(atob(text(value)), (char) => char.codePointAt(0) ?? 0)),
-  replace: ([whole, from, to]) => text(whole).replaceAll(text(from), text(to)),
+  base64encode: ([value]) => Buffer.from(text(value)).toString("base64"),
+  base64decode: ([value]) => base64Decoded(text(value)),
+  replace: ([whole, from, to]) => replaced(text(whole), text(from), text(to)),
   lower: ([value]) => text(value).toLowerCase(),
   trimspace: ([value]) => text(value).trim(),
 };
@@ -47,7 +46,28 @@ function cidrSubnet(prefix: string, newBits: number, number: number): string {
 
 function cidrHost(prefix: string, number: number): string {
   const base = Prefix.parse(prefix);
+  if (number >= 2 ** (base.ip.bytes.length * 8 - base.bits))
+    throw new ParseError("function", `cidrhost(): ${prefix} has no address ${number}`);
   return Ip.fromBytes(addAt(base.ip.bytes, BigInt(number), base.ip.bytes.length * 8)).text;
+}
+
+function base64Decoded(encoded: string): string {
+  if (!/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(encoded))
+    throw new ParseError("function", `base64decode(): “${encoded.slice(0, 30)}” is not base64`);
+  return Buffer.from(encoded, "base64").toString("utf8");
+}
+
+/** Terraform takes what stands between slashes for a regular expression, in RE2's form. */
+function replaced(whole: string, from: string, to: string): string {
+  if (/^\/.+\/$/s.test(from))
+    throw new ParseError("function", "replace() by a regular expression is not known to the lab");
+  return whole.replaceAll(from, () => to);
+}
+
+function number(written: string): number {
+  const value = written.trim() === "" ? Number.NaN : Number(written);
+  if (Number.isFinite(value)) return value;
+  throw new ParseError("function", `tonumber(): “${written}” is not a number`);
 }
 
 /** Adds `number` to an address, where `number` counts units of a /`bits` network. */

@@ -22,18 +22,29 @@ export function fromShown(json: Attributes): Attributes {
   const configured = new Map(
     asObjects(asObject(configuration["root_module"])["resources"]).map((one) => [
       asText(one["address"]),
-      asObject(one["expressions"]),
+      one,
     ]),
   );
   const resource: Record<string, Record<string, Value>> = {};
   for (const one of asObjects(root["resources"])) {
     if (one["mode"] !== "managed") continue;
     const [type, name] = [asText(one["type"]), asText(one["name"])];
-    const expressions = configured.get(`${type}.${name}`) ?? {};
+    const { expressions, provider_config_key: provider } = configured.get(`${type}.${name}`) ?? {};
     const index = one["index"] === undefined ? "" : `-${String(asText(one["index"]))}`;
-    (resource[type] ??= {})[`${name}${index}`] = merged(asObject(one["values"]), expressions, 0);
+    (resource[type] ??= {})[`${name}${index}`] = {
+      ...merged(asObject(one["values"]), asObject(expressions), 0),
+      ...(provider === undefined ? {} : { provider }),
+    };
   }
-  return { resource, ...provider(configuration) };
+  const variable = Object.entries(asObject(json["variables"])).map(([name, one]) => [
+    name,
+    { default: asObject(one)["value"] ?? null },
+  ]);
+  return {
+    resource,
+    variable: Object.fromEntries(variable) as Attributes,
+    provider: { aws: providers(configuration) },
+  };
 }
 
 /** Values win; what they don't know is what the configuration refers to. */
@@ -83,8 +94,16 @@ function escaped(value: Value): Value {
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, escaped(one)]));
 }
 
-function provider(configuration: Attributes): Attributes {
-  const aws = asObject(asObject(configuration["provider_config"])["aws"]);
-  const region = asObject(asObject(aws["expressions"])["region"])["constant_value"];
-  return region === undefined ? {} : { provider: { aws: [{ region }] } };
+/** The default one's key is "aws", those of others "aws.ALIAS". */
+function providers(configuration: Attributes): readonly Attributes[] {
+  return Object.entries(asObject(configuration["provider_config"]))
+    .filter(([key]) => key === "aws" || key.startsWith("aws."))
+    .map(([, one]) => {
+      const written = asObject(asObject(asObject(one)["expressions"])["region"]);
+      const region = written["constant_value"] ?? referenceOf("region", written);
+      return {
+        ...(asObject(one)["alias"] === undefined ? {} : { alias: asObject(one)["alias"] ?? null }),
+        ...(region === undefined ? {} : { region }),
+      };
+    });
 }

@@ -1,4 +1,6 @@
 /** What stands in Terraform's JSON: resources, and the values of their attributes. */
+import { UsageError } from "../agent/src/base/errors.ts";
+
 export type Value = string | number | boolean | null | readonly Value[] | { readonly [key: string]: Value };
 export type Attributes = { readonly [key: string]: Value };
 
@@ -21,6 +23,15 @@ export interface EvaluatedResource {
   /** In AWS's form, such as "vpc-0123456789abcdef0". */
   readonly id: string;
   readonly values: Attributes;
+}
+
+/** What has to be an object, or a list of one. @throws UsageError */
+export function objectAt(value: Value, place: string): Attributes {
+  const only = Array.isArray(value) && value.length === 1 ? (value as readonly Value[])[0] : value;
+  if (typeof only !== "object" || only === null || Array.isArray(only)) {
+    throw new UsageError("lab-stack", `${place} of the stack's Terraform JSON is not an object`);
+  }
+  return only as Attributes;
 }
 
 export function asObject(value: Value | undefined): Attributes {

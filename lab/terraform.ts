@@ -6,15 +6,10 @@
  */
 import { ParseError, UsageError } from "../agent/src/base/errors.ts";
 import { callFunction } from "./terraform-functions.ts";
-import {
-  computedAttribute,
-  dataAttribute,
-  DEFAULT_REGION,
-  LOOKED_UP,
-  type Place,
-} from "./terraform-fixture.ts";
+import { computedAttribute, dataAttribute, LOOKED_UP, type Place } from "./terraform-fixture.ts";
 import { parseTemplate, type Expression } from "./terraform-expression.ts";
-import { asText, type Attributes, type Resource, type Value } from "./terraform-values.ts";
+import { Providers } from "./terraform-providers.ts";
+import { asText, type Attributes, objectAt, type Resource, type Value } from "./terraform-values.ts";
 
 export interface DocumentOptions {
   /** How the other stacks call it. @default "stack" */
@@ -29,11 +24,14 @@ export interface DocumentOptions {
 
 export class TerraformDocument {
   readonly name: string;
+  /** Of the provider that resources have where they name none. */
   readonly region: string;
   readonly resources: readonly Resource[];
   readonly #options: DocumentOptions;
   readonly #byAddress: ReadonlyMap<string, Resource>;
-  readonly #places: ReadonlyMap<Resource, Place>;
+  /** How many resources of its type there are before it. */
+  readonly #indexes: ReadonlyMap<Resource, number>;
+  readonly #providers: Providers;
   readonly #data: Attributes;
   readonly #outputs: Attributes;
   readonly #locals: Attributes;
@@ -46,29 +44,26 @@ export class TerraformDocument {
   private constructor(document: Attributes, options: DocumentOptions) {
     this.#options = options;
     this.name = options.name ?? "stack";
-    this.#data = object(document["data"] ?? {}, "data");
-    this.#outputs = object(document["output"] ?? {}, "output");
-    this.#locals = object(document["locals"] ?? {}, "locals");
-    this.#variables = object(document["variable"] ?? {}, "variable");
+    this.#data = objectAt(document["data"] ?? {}, "data");
+    this.#outputs = objectAt(document["output"] ?? {}, "output");
+    this.#locals = objectAt(document["locals"] ?? {}, "locals");
+    this.#variables = objectAt(document["variable"] ?? {}, "variable");
     this.#byAddress = new Map();
     this.resources = [];
-    this.region = this.#providerRegion(document["provider"]);
+    this.#providers = new Providers(document["provider"], (value, place) => this.#resolve(value, place));
+    this.region = this.#providers.defaultRegion;
     this.resources = section(document, "resource").flatMap(([type, named]) =>
-      Object.entries(object(named, `resource ${type}`)).flatMap(([name, written]) =>
+      Object.entries(objectAt(named, `resource ${type}`)).flatMap(([name, written]) =>
         this.#unrolled({
           type,
           name,
           address: `${type}.${name}`,
-          written: object(written, `${type}.${name}`),
+          written: objectAt(written, `${type}.${name}`),
         }),
       ),
     );
     this.#byAddress = new Map(this.resources.map((resource) => [resource.address, resource]));
-    this.#places = placesOf(this.resources, {
-      stack: this.name,
-      stackIndex: options.index ?? 0,
-      region: this.region,
-    });
+    this.#indexes = indexesOf(this.resources);
   }
 
   /** @param json the parsed content of cdk.tf.json. @throws UsageError when it is not such a document */
@@ -94,13 +89,16 @@ export class TerraformDocument {
     const written = resource.written[key];
     const place = `${resource.address}.${key}`;
     if (written === undefined || written === null) return this.#computed(resource, key, place);
-    const outer = this.#repeated;
-    this.#repeated = resource.repeated;
-    try {
-      return this.#once(place, () => this.#resolve(written, place));
-    } finally {
-      this.#repeated = outer;
-    }
+    return this.#in(resource, () => this.#once(place, () => this.#resolve(written, place)));
+  }
+
+  /** Its own, or its provider's. @throws UsageError */
+  regionOf(resource: Resource): string {
+    if (!resource.type.startsWith("aws_")) return this.region;
+    const { address, written } = resource;
+    return this.#in(resource, () =>
+      this.#once(`${address}: region`, () => this.#providers.regionOf(written, address)),
+    );
   }
 
   /** An output, by name. @throws UsageError */
@@ -110,7 +108,7 @@ export class TerraformDocument {
       throw new UsageError("lab-expression", `the stack ${this.name} has no output ${name}`);
     const place = `output.${name}`;
     return this.#once(`${this.name}: ${place}`, () =>
-      this.#resolve(object(written, place)["value"] ?? null, place),
+      this.#resolve(objectAt(written, place)["value"] ?? null, place),
     );
   }
 
@@ -132,11 +130,26 @@ export class TerraformDocument {
   }
 
   #fixture(resource: Resource, key: string): Value | undefined {
-    const where = this.#places.get(resource);
-    if (where === undefined) return undefined;
+    const where: Place = {
+      stack: this.name,
+      stackIndex: this.#options.index ?? 0,
+      region: this.regionOf(resource),
+      index: this.#indexes.get(resource) ?? 0,
+    };
     return computedAttribute(resource, key, where, (other) =>
       this.#once(`${resource.address}.${key}…${other}`, () => this.attribute(resource, other)),
     );
+  }
+
+  /** With what `count` or `for_each` gives the resource. */
+  #in<T>({ repeated }: Resource, evaluate: () => T): T {
+    const outer = this.#repeated;
+    this.#repeated = repeated;
+    try {
+      return evaluate();
+    } finally {
+      this.#repeated = outer;
+    }
   }
 
   #once<T>(place: string, evaluate: () => T): T {
@@ -171,19 +184,9 @@ export class TerraformDocument {
     if (each === undefined) return [resource];
     const items = this.#resolve(each, `${resource.address}.for_each`);
     if (Array.isArray(items)) return (items as readonly Value[]).map((item) => copy(asText(item), item));
-    return Object.entries(object(items, `${resource.address}.for_each`)).map(([key, value]) =>
+    return Object.entries(objectAt(items, `${resource.address}.for_each`)).map(([key, value]) =>
       copy(key, value),
     );
-  }
-
-  #providerRegion(providers: Value | undefined): string {
-    const all = section({ providers: providers ?? {} }, "providers").flatMap(([name, one]) =>
-      name === "aws" ? (Array.isArray(one) ? (one as readonly Value[]) : [one]) : [],
-    );
-    const [first] = all.map((one) => object(one, "provider aws")).filter((one) => one["alias"] === undefined);
-    const written = first?.["region"];
-    if (written === undefined) return DEFAULT_REGION;
-    return asText(this.#resolve(written, "provider.aws.region"));
   }
 
   #resolve(value: Value, place: string): Value {
@@ -237,7 +240,7 @@ export class TerraformDocument {
       return second === "key" ? repeated.key : descend(repeated.value, path.slice(2), path);
     }
     if (head === "var") {
-      const variable = object(this.#named(this.#variables, second, "var"), `variable ${second}`);
+      const variable = objectAt(this.#named(this.#variables, second, "var"), `variable ${second}`);
       return descend(variable["default"], path.slice(2), path);
     }
     const isIndexed = this.#byAddress.has(`${head}.${second}[${JSON.stringify(path[2])}]`);
@@ -258,13 +261,14 @@ export class TerraformDocument {
     const [, type = "", name = "", key = ""] = path.map(String);
     if (type === "terraform_remote_state")
       return descend(this.#remoteOutput(name, path), path.slice(5), path);
-    const declared = object(
-      object(this.#data[type] ?? {}, `data ${type}`)[name] ?? {},
+    const declared = objectAt(
+      objectAt(this.#data[type] ?? {}, `data ${type}`)[name] ?? {},
       `data.${type}.${name}`,
     );
     const existing = this.#lookUp(type, declared, name);
     if (existing !== undefined) return descend(existing[key], path.slice(4), path);
-    return descend(dataAttribute(type, key, this.region), path.slice(4), path);
+    const region = this.#providers.regionOf(declared, `data.${type}.${name}`);
+    return descend(dataAttribute(type, key, region), path.slice(4), path);
   }
 
   #lookUp(type: string, declared: Attributes, name: string): Attributes | undefined {
@@ -286,8 +290,8 @@ export class TerraformDocument {
 
   /** cdktf lets one stack read another's state, whose file or key it names TERRAFORM.STACK.tfstate or STACK.tfstate. */
   #remoteOutput(name: string, path: readonly (string | number)[]): Value {
-    const states = object(this.#data["terraform_remote_state"] ?? {}, "data terraform_remote_state");
-    const config = object(object(states[name] ?? {}, name)["config"] ?? {}, `${name}.config`);
+    const states = objectAt(this.#data["terraform_remote_state"] ?? {}, "data terraform_remote_state");
+    const config = objectAt(objectAt(states[name] ?? {}, name)["config"] ?? {}, `${name}.config`);
     const file = asText(config["path"] ?? config["key"] ?? "");
     const stack = /(?:^|\/)(?:terraform\.)?([^/]+)\.tfstate$/.exec(file)?.[1] ?? name;
     const other = this.#options.others?.(stack);
@@ -304,7 +308,7 @@ export class TerraformDocument {
   }
 }
 
-/** What Terraform itself reads and the provider never sees; "//" is cdktf's metadata. */
+/** What Terraform itself reads and the provider never sees (`regionOf` reads "provider"); "//" is cdktf's metadata. */
 const META_ARGUMENTS = new Set([
   ...["//", "lifecycle", "depends_on", "provider", "provisioner", "connection", "count", "for_each"],
 ]);
@@ -312,13 +316,13 @@ const META_ARGUMENTS = new Set([
 /** More would be no lab. */
 const MAX_COPIES = 256;
 
-function placesOf(resources: readonly Resource[], stack: Omit<Place, "index">): ReadonlyMap<Resource, Place> {
+function indexesOf(resources: readonly Resource[]): ReadonlyMap<Resource, number> {
   const seen = new Map<string, number>();
   return new Map(
     resources.map((resource) => {
       const index = seen.get(resource.type) ?? 0;
       seen.set(resource.type, index + 1);
-      return [resource, { ...stack, index }];
+      return [resource, index];
     }),
   );
 }
@@ -340,15 +344,7 @@ function descend(
 }
 
 function section(document: Attributes, name: string): [string, Value][] {
-  return Object.entries(object(document[name] ?? {}, name));
-}
-
-function object(value: Value, place: string): Attributes {
-  const only = Array.isArray(value) && value.length === 1 ? (value as readonly Value[])[0] : value;
-  if (typeof only !== "object" || only === null || Array.isArray(only)) {
-    throw new UsageError("lab-stack", `${place} of the stack's Terraform JSON is not an object`);
-  }
-  return only as Attributes;
+  return Object.entries(objectAt(document[name] ?? {}, name));
 }
 
 function plainText(value: Value): string {

@@ -39,6 +39,12 @@ export interface Networks {
 export function readInstances(networks: Networks): readonly Instance[] {
   const { resources } = networks;
   return resources.of("aws_instance").map((one) => {
+    if (asObjects(one.values["network_interface"]).length > 0) {
+      throw new UsageError(
+        "lab-stack",
+        `${one.address} has network_interface blocks; the lab reads aws_network_interface_attachment resources`,
+      );
+    }
     const template = readTemplate(networks, one, one.values, asText(one.values["subnet_id"] ?? null));
     return {
       id: one.id,
@@ -151,15 +157,15 @@ export function readGroups(networks: Networks): readonly Group[] {
       arn: asText(one.arn ?? null),
       region: one.region,
       template: {
-        ...readTemplate(networks, template, flattened(template.values), subnetId),
+        ...readTemplate(networks, template, flattened(template), subnetId),
         tags: {
           ...asTexts(template.values["tags"]),
           ...(Object.fromEntries(tags) as Record<string, string>),
         },
       },
-      minSize: asNumber(values["min_size"], 0),
-      maxSize: asNumber(values["max_size"], 1),
-      desiredCapacity: asNumber(values["desired_capacity"] ?? values["min_size"], 1),
+      minSize: numberOf(one, "min_size") ?? 0,
+      maxSize: numberOf(one, "max_size") ?? 1,
+      desiredCapacity: numberOf(one, "desired_capacity") ?? numberOf(one, "min_size") ?? 1,
       hooks: [
         ...asObjects(values["initial_lifecycle_hook"]).map(readHook),
         ...resources
@@ -172,9 +178,9 @@ export function readGroups(networks: Networks): readonly Group[] {
 }
 
 /** A launch template has its network settings in a block, and its user data encoded. */
-function flattened(values: Attributes): Attributes {
-  const network =
-    asObjects(values["network_interfaces"]).find((one) => asNumber(one["device_index"], 0) === 0) ?? {};
+function flattened(template: StackResource): Attributes {
+  const { values } = template;
+  const network = firstInterface(template);
   const profile = asObjects(values["iam_instance_profile"])[0] ?? {};
   return {
     ...values,
@@ -186,6 +192,32 @@ function flattened(values: Attributes): Attributes {
     user_data_base64: values["user_data"] ?? null,
     iam_instance_profile: profile["name"] ?? null,
   };
+}
+
+/** The only one that instances of a group start with. @throws UsageError where there are others */
+function firstInterface({ address, values }: StackResource): Attributes {
+  const [first = {}, ...more] = asObjects(values["network_interfaces"]);
+  const refuse = (n: number, why: string): never => {
+    throw new UsageError("lab-stack", `${address}.network_interfaces[${n}] ${why}`);
+  };
+  if (more.length > 0) {
+    const remedy = "let what runs on it attach the others, or give the group's instances one";
+    refuse(1, `is one more than the lab starts an instance of a group with: ${remedy}`);
+  }
+  const index = asNumber(first["device_index"], 0);
+  if (index !== 0) refuse(0, `has the device index ${index}: an instance's first interface has 0`);
+  if (optionalText(first["network_interface_id"]) !== undefined) {
+    refuse(0, "names an interface that exists: the lab makes one for each instance of a group");
+  }
+  return first;
+}
+
+function numberOf({ address, values }: StackResource, key: string): number | undefined {
+  const written = values[key];
+  if (written === undefined || written === null) return undefined;
+  const number = asNumber(written, 0);
+  if (Number.isFinite(number)) return number;
+  throw new UsageError("lab-stack", `${address}.${key} is not a number: ${asText(written)}`);
 }
 
 function readTemplate(

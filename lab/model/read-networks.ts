@@ -34,6 +34,9 @@ export function readSubnets(resources: Resources, vpcs: readonly Vpc[]): readonl
       resources.get("aws_vpc", values["vpc_id"], subnet, "VPC");
       throw new UsageError("lab-stack", `${address} is in a VPC that isn't in this stack`);
     }
+    if (vpc.region !== subnet.region) {
+      throw new UsageError("lab-stack", `${address} is in ${subnet.region}, and its VPC in ${vpc.region}`);
+    }
     const ipv6 = optionalText(values["ipv6_cidr_block"]);
     return {
       id,

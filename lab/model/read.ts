@@ -51,7 +51,9 @@ export function readCloud(
       parameters: readParameters(resources),
       secrets: readSecrets(resources),
       buckets: readBuckets(resources),
-      regions: [...new Set([...documents.map(({ region }) => region), ...vpcs.map(({ region }) => region)])],
+      regions: [
+        ...new Set([...documents.map(({ region }) => region), ...resources.all.map(({ region }) => region)]),
+      ],
       notModelled: resources.notModelled,
     },
   };

@@ -36,7 +36,7 @@ export class Resources {
             values: document.attributes(resource),
             stack: document.name,
             stackIndex,
-            region: document.region,
+            region: document.regionOf(resource),
             arn: document.computed(resource, "arn"),
             publicIp: document.computed(resource, "public_ip"),
             generatedIpv6: document.computed(resource, "ipv6_cidr_block"),

@@ -119,7 +119,39 @@ test("an instance that is repeated is two, with names of their own", () => {
   expect(new Set(cloud.instances.map(({ interfaces }) => interfaces[0]?.privateIps[0])).size).toBe(2);
 });
 
+test("a VPC of another provider is in that provider's region, and what is in it, too", () => {
+  const { model: far } = openCloud([
+    {
+      name: "two-regions",
+      json: {
+        provider: { aws: [{ region: "us-east-1" }, { alias: "eu", region: "eu-west-1" }] },
+        resource: {
+          aws_vpc: { v: { provider: "aws.eu", cidr_block: "10.0.0.0/16" } },
+          aws_subnet: { s: { provider: "aws.eu", vpc_id: "${aws_vpc.v.id}", cidr_block: "10.0.0.0/24" } },
+          aws_instance: { i: { provider: "aws.eu", subnet_id: "${aws_subnet.s.id}" } },
+          aws_ssm_parameter: { p: { region: "eu-west-3", name: "/p" } },
+        },
+      },
+    },
+  ]).read;
+  expect(far.vpcs.map(({ region }) => region)).toEqual(["eu-west-1"]);
+  expect(far.subnets.map(({ zone }) => zone)).toEqual(["eu-west-1a"]);
+  expect(far.regions).toEqual(["us-east-1", "eu-west-1", "eu-west-3"]);
+});
+
 test.each<[string, (resources: Resources) => void, RegExp]>([
+  [
+    "a subnet in another region than its VPC",
+    (resources) => {
+      for (const subnet of Object.values(resources["aws_subnet"] ?? {})) subnet["region"] = "eu-west-1";
+    },
+    /aws_subnet\.\S+ is in eu-west-1, and its VPC in us-east-1/,
+  ],
+  [
+    "an instance with interfaces in blocks",
+    (resources) => (instanceOf(resources)["network_interface"] = [{ device_index: 0 }]),
+    /aws_instance\.\S+ has network_interface blocks; the lab reads aws_network_interface_attachment resources/,
+  ],
   ["no instance", (resources) => delete resources["aws_instance"], /no instance/],
   [
     "a subnet from elsewhere",
@@ -170,6 +202,46 @@ test.each<[string, (resources: Resources) => void, RegExp]>([
   ],
 ])("%s is refused", (_, change, message) => {
   expect(() => changed(change)).toThrow(message);
+});
+
+describe("of a group", () => {
+  const grouped = (change: (resources: Resources) => void): RunningCloud => {
+    const json = synthesize({ egress: "nat-gateway", selfHealing: true });
+    change(json["resource"] as Resources);
+    return openCloud([{ name: "exit-node-stack", json }]);
+  };
+  const interfacesOf = (resources: Resources): Record<string, unknown>[] => {
+    const [template] = Object.values(resources["aws_launch_template"] ?? {});
+    return template?.["network_interfaces"] as Record<string, unknown>[];
+  };
+
+  test.each<[string, (resources: Resources) => void, RegExp]>([
+    [
+      "a template with a second interface",
+      (resources) => interfacesOf(resources).push({ device_index: 1 }),
+      /aws_launch_template\.\S+\.network_interfaces\[1\] is one more than the lab starts an instance of a group with/,
+    ],
+    [
+      "a template whose one interface is not the first",
+      (resources) => Object.assign(interfacesOf(resources)[0] ?? {}, { device_index: 1 }),
+      /aws_launch_template\.\S+\.network_interfaces\[0\] has the device index 1/,
+    ],
+    [
+      "a template with an interface that exists",
+      (resources) => Object.assign(interfacesOf(resources)[0] ?? {}, { network_interface_id: "eni-1" }),
+      /aws_launch_template\.\S+\.network_interfaces\[0\] names an interface that exists/,
+    ],
+    [
+      "a size that is no number",
+      (resources) => {
+        for (const group of Object.values(resources["aws_autoscaling_group"] ?? {}))
+          group["desired_capacity"] = "many";
+      },
+      /aws_autoscaling_group\.\S+\.desired_capacity is not a number: many/,
+    ],
+  ])("%s is refused", (_, change, message) => {
+    expect(() => grouped(change)).toThrow(message);
+  });
 });
 
 type Resources = Record<string, Record<string, Record<string, unknown>>>;

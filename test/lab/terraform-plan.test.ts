@@ -54,3 +54,30 @@ test("a plan with modules is one sentence", () => {
     "the plan has modules, which the lab does not read: give the JSON that `cdktf synth` wrote",
   );
 });
+
+test("a plan's resources are in the region of their provider, known or a variable's", () => {
+  const vpc = (name: string): Attributes => ({
+    ...{ address: `aws_vpc.${name}`, mode: "managed", type: "aws_vpc", name },
+    values: { cidr_block: "10.9.0.0/16" },
+  });
+  const document = TerraformDocument.read(
+    fromShown({
+      format_version: "1.2",
+      variables: { far: { value: "eu-west-1" } },
+      planned_values: { root_module: { resources: [vpc("near"), vpc("far")] } },
+      configuration: {
+        provider_config: {
+          aws: { name: "aws", expressions: { region: { constant_value: "us-west-2" } } },
+          "aws.eu": { name: "aws", alias: "eu", expressions: { region: { references: ["var.far"] } } },
+        },
+        root_module: {
+          resources: [
+            { address: "aws_vpc.near", provider_config_key: "aws", expressions: {} },
+            { address: "aws_vpc.far", provider_config_key: "aws.eu", expressions: {} },
+          ],
+        },
+      },
+    }),
+  );
+  expect(document.resources.map((one) => document.regionOf(one))).toEqual(["us-west-2", "eu-west-1"]);
+});

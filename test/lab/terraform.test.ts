@@ -1,6 +1,6 @@
 import { readDocuments } from "../../lab/documents.ts";
 import { TerraformDocument } from "../../lab/terraform.ts";
-import type { Value } from "../../lab/terraform-values.ts";
+import type { Attributes, Value } from "../../lab/terraform-values.ts";
 import { synthesize } from "./stack.ts";
 
 test("every attribute of the synthesized stack is resolved", () => {
@@ -53,6 +53,12 @@ test.each([
   ["${1 + 1}", /aws_thing\.one\.attribute = .*not understood at/],
   ['${cidrsubnet("10.0.0.0/8", 1, 2)}', /has no subnet 2/],
   ['${cidrsubnet("nonsense", 1, 1)}', /not an address prefix/],
+  ['${base64decode("%%%")}', /aws_thing\.one\.attribute = .*base64decode\(\): “%%%” is not base64/],
+  ['${cidrhost("10.0.0.0/24", 256)}', /10\.0\.0\.0\/24 has no address 256/],
+  ['${replace("abc", "/b/", "x")}', /replace\(\) by a regular expression/],
+  ['${tonumber("many")}', /tonumber\(\): “many” is not a number/],
+  ['${constructor("x")}', /the function constructor\(\) is not known/],
+  ['${toString("x")}', /the function toString\(\) is not known/],
 ])("%s is an error that names resource and expression", (expression, message) => {
   expect(() => value(expression)).toThrow(message);
 });
@@ -79,6 +85,45 @@ test("stacks refer to each other's outputs, when both are given", () => {
   expect(() => same && alone?.attribute(same, "attribute")).toThrow(
     /refers to the stack home, which is not given/,
   );
+});
+
+describe("of a stack with several providers", () => {
+  const provider = { aws: [{ region: "us-east-1" }, { alias: "eu", region: "${var.far}" }] };
+  const read = (written: Attributes): TerraformDocument =>
+    TerraformDocument.read({
+      provider,
+      variable: { far: { default: "eu-west-1" } },
+      data: { aws_region: { here: {}, there: { provider: "aws.eu" } } },
+      resource: { aws_ssm_parameter: { p: { name: "/p", ...written } } },
+    });
+
+  test.each<[Attributes, string]>([
+    [{}, "us-east-1"],
+    [{ provider: "aws" }, "us-east-1"],
+    [{ provider: "aws.eu" }, "eu-west-1"],
+    [{ provider: "${aws.eu}" }, "eu-west-1"],
+    [{ region: "ap-south-1" }, "ap-south-1"],
+    [{ provider: "aws.eu", region: "ap-south-1" }, "ap-south-1"],
+  ])("a resource with %j is in %s, with all that follows from it", (written, region) => {
+    const document = read(written);
+    const [parameter] = document.resources;
+    expect(parameter && document.regionOf(parameter)).toBe(region);
+    expect(parameter && document.computed(parameter, "arn")).toContain(`:ssm:${region}:`);
+  });
+
+  test("data sources ask where their provider is", () => {
+    const document = read({ description: "${data.aws_region.here.name} ${data.aws_region.there.name}" });
+    const [parameter] = document.resources;
+    expect(parameter && document.attribute(parameter, "description")).toBe("us-east-1 eu-west-1");
+  });
+
+  test("a provider that the stack does not have is a sentence that names the resource", () => {
+    const document = read({ provider: "aws.moon" });
+    const [parameter] = document.resources;
+    expect(() => parameter && document.regionOf(parameter)).toThrow(
+      "aws_ssm_parameter.p has the provider aws.moon, which the stack does not configure",
+    );
+  });
 });
 
 test.each([[undefined], [null], [[]], ["text"], [{ resource: [] }], [{ resource: { aws_vpc: 7 } }]])(
