@@ -4,7 +4,7 @@
  */
 import { AGENT_FOLDER } from "./agent-delivery.ts";
 
-export const AGENT_UNIT = "sallyport-agent.service";
+const AGENT_UNIT = "sallyport-agent.service";
 export const RELAY_UNIT = "sallyport-relay.service";
 const CELL_UNIT = "sallyport-cell.service";
 

@@ -9,7 +9,7 @@
 import { type Acme, acmeConfig } from "./acme.ts";
 import type { BundleLocation } from "./agent-bundle.ts";
 import { deliveryScript } from "./agent-delivery.ts";
-import { AGENT_UNIT, agentUnits } from "./agent-units.ts";
+import { agentUnits, type Unit } from "./agent-units.ts";
 import { checkedHostname, checkedLoginServer, isKnown } from "./checked.ts";
 import { tunnelPort } from "./tunnel-port.ts";
 
@@ -71,7 +71,7 @@ export interface AgentUserDataProps {
   readonly authKeySource?: string;
   /**
    * Where the agent is fetched.
-   * @default it is on the image
+   * @default it is on the image, with its systemd units
    */
   readonly bundle?: BundleLocation;
   /**
@@ -134,7 +134,6 @@ export interface CellSettings {
 export const AGENT_CONFIG_PATH = "/etc/sallyport/agent.json";
 export const CELL_PATH = "/etc/sallyport/cell.json";
 export const DERP_MAP_PATH = "/etc/sallyport/derp-map.json";
-export { AGENT_UNIT };
 /** EC2 refuses more than 16 KB of user data, counted before base64. */
 export const USER_DATA_LIMIT_BYTES = 16 * 1024;
 const CONFIG_FOLDER = "/etc/sallyport";
@@ -149,7 +148,7 @@ export function renderAgentUserData(props: AgentUserDataProps): string {
     "set -euo pipefail",
     `install -d -m 0755 ${CONFIG_FOLDER}`,
     ...files(props),
-    ...(props.bundle === undefined ? AGENT_ON_IMAGE : fetched(props, props.bundle)),
+    ...(props.bundle === undefined ? onImage(props) : fetched(props, props.bundle)),
     "",
   ].join("\n");
   const bytes = new TextEncoder().encode(script).length;
@@ -253,20 +252,36 @@ function fileLines(path: string, end: string, content: string): readonly string[
   return [`cat > ${path} <<'${end}'`, content, end, `chmod 0644 ${path}`];
 }
 
-const AGENT_ON_IMAGE = [
-  `if ! systemctl cat ${AGENT_UNIT} > /dev/null 2>&1; then`,
-  `  echo "sallyport: ${AGENT_UNIT} is not on this image: install the agent, then run: systemctl enable --now ${AGENT_UNIT}" >&2`,
-  "  exit 1",
-  "fi",
-  `systemctl enable --now ${AGENT_UNIT}`,
-];
+/** The image brings the agent and its units, and nothing of what our start-up does for the rest. */
+function onImage(props: AgentUserDataProps): readonly string[] {
+  for (const prop of ["coordination", "cell", "identityVolumeId"] as const) {
+    if (props[prop] !== undefined) {
+      throw new Error(`AgentUserData ${prop} needs bundle: give one, or leave ${prop} out.`);
+    }
+  }
+  const names = unitsOf(props).map(({ name }) => name);
+  return [
+    ...names.flatMap((name) => [
+      `if ! systemctl cat ${name} > /dev/null 2>&1; then`,
+      `  echo "sallyport: ${name} is not on this image: install the agent, then run: systemctl enable --now ${name}" >&2`,
+      "  exit 1",
+      "fi",
+    ]),
+    ...(props.egressMode === "split" ? LEAVE_ROUTES_ALONE : []),
+    `systemctl enable --now ${names.join(" ")}`,
+  ];
+}
 
-function fetched(props: AgentUserDataProps, bundle: BundleLocation): readonly string[] {
-  const units = agentUnits({
+function unitsOf(props: AgentUserDataProps): readonly Unit[] {
+  return agentUnits({
     tunnel: props.tunnel ?? true,
     server: props.relay !== undefined ? "relay" : props.coordination !== undefined ? "control" : undefined,
     cell: props.cell !== undefined,
   });
+}
+
+function fetched(props: AgentUserDataProps, bundle: BundleLocation): readonly string[] {
+  const units = unitsOf(props);
   return [
     ...deliveryScript(bundle),
     ...(props.advertiseExitNode === true ? FORWARDING_TOOLS : []),

@@ -57,7 +57,7 @@ export interface ExitNodeProps extends MachineProps {
   readonly exitTraffic?: ExitTraffic;
   /**
    * The agent. One `AgentBundle` can serve all nodes of a stack.
-   * @default it is on the image
+   * @default it is on the image; not for `selfHealing`, `coordination` and `keepIdentity`
    */
   readonly bundle?: AgentBundle;
   /**
@@ -349,15 +349,23 @@ function shapeOf(props: ExitNodeProps): Shape {
     throw new Error("ExitNode authKey is given without loginServer: name the server that the key is for.");
   }
   const keepsIdentity = props.keepIdentity ?? (coordination !== undefined || selfHealing);
-  if (keepsIdentity && props.bundle === undefined) {
-    if (props.keepIdentity === true || coordination !== undefined) {
-      throw new Error(
-        "ExitNode keepIdentity and coordination need bundle: only its start-up mounts the volume.",
-      );
-    }
-    return { egress, isSplit, address, keepsIdentity: false };
-  }
+  checkNeedsBundle(props);
   return { egress, isSplit, address, keepsIdentity };
+}
+
+/** On an image there is the agent, and not what our start-up does around it. */
+function checkNeedsBundle({ bundle, selfHealing, coordination, keepIdentity }: ExitNodeProps): void {
+  if (bundle !== undefined) return;
+  const needs: readonly (readonly [boolean, string])[] = [
+    [selfHealing === true, "selfHealing"],
+    [coordination !== undefined, "coordination"],
+    [keepIdentity === true, "keepIdentity"],
+  ];
+  const [, prop] = needs.find(([isSet]) => isSet) ?? [];
+  if (prop === undefined) return;
+  throw new Error(
+    `ExitNode ${prop} needs bundle: only its start-up mounts the volume and takes over from the node before it: give an AgentBundle, or leave ${prop} out.`,
+  );
 }
 
 /** The group is named here, since the role names it before it is made. */

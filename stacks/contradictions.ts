@@ -95,6 +95,11 @@ function ofExitNodes(config: StackConfig): Rule[] {
       'loginServer: agent is "image": name the server to join',
     ],
     [
+      ["agent", "selfHealing"],
+      config.agent === "image" && config.selfHealing,
+      "selfHealing: an agent on the image takes over nothing: leave it out, or agent, so that the stack brings it",
+    ],
+    [
       ["port", "loginServer"],
       config.port === STUN_PORT && loginServer === undefined,
       `port: ${STUN_PORT} is where the node's own relay answers STUN: give another port`,

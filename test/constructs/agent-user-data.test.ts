@@ -99,6 +99,28 @@ test("the agent that is on the image is started", () => {
   expect(stdout).toBe("enable --now sallyport-agent.service\n");
 });
 
+test("a relay that is on the image is started, alone or before the tunnel", () => {
+  const relay = { address: "198.51.100.7", regionId: 900, regionCode: "fra" };
+  expect(run({ tunnel: false, relay }, true).stdout).toBe("enable --now sallyport-relay.service\n");
+  expect(run({ relay }, true).stdout).toBe("enable --now sallyport-relay.service sallyport-agent.service\n");
+  const { status, stderr } = run({ tunnel: false, relay }, false);
+  expect(status).toBe(1);
+  expect(stderr).toContain("sallyport-relay.service is not on this image");
+});
+
+test("a node with two interfaces keeps its routes, also where the agent is on the image", () => {
+  expect(renderAgentUserData({ egressMode: "split" })).toContain("ManageForeignRoutes=no");
+  expect(renderAgentUserData({ egressMode: "direct" })).not.toContain("ManageForeignRoutes=no");
+});
+
+test.each<[string, AgentUserDataProps]>([
+  ["coordination", { coordination: { hostname: "198.51.100.7" } }],
+  ["cell", { cell: { autoScalingGroup: "g", launchHook: "l", terminateHook: "t" } }],
+  ["identityVolumeId", { identityVolumeId: "vol-1" }],
+])("%s needs the start-up of a bundle", (prop, props) => {
+  expect(() => renderAgentUserData(props)).toThrow(`AgentUserData ${prop} needs bundle`);
+});
+
 test("an image without the agent is a failed boot that says what to do", () => {
   const { status, stderr } = run({}, false);
   expect(status).toBe(1);

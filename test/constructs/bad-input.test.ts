@@ -57,6 +57,26 @@ test.each<[string, (stack: TerraformStack) => unknown, RegExp]>([
     /selfHealing moves a fixed address/,
   ],
   [
+    "self-healing with an agent of the image",
+    exitNode({ selfHealing: true, egress: "nat-gateway", network: split }),
+    /ExitNode selfHealing needs bundle: only its start-up .+: give an AgentBundle, or leave selfHealing out/,
+  ],
+  [
+    "a coordination server with an agent of the image",
+    exitNode({ coordination: {}, relay: {} }),
+    /ExitNode coordination needs bundle/,
+  ],
+  [
+    "keys that stay with an agent of the image",
+    exitNode({ keepIdentity: true }),
+    /keepIdentity needs bundle/,
+  ],
+  [
+    "a relay's keys that stay with an agent of the image",
+    (stack) => new RelayNode(stack, "r", { network: existing, keepIdentity: true }),
+    /RelayNode keepIdentity needs bundle/,
+  ],
+  [
     "two servers to join",
     (stack) => exitNode({ bundle: bundle(stack), coordination: {}, loginServer: "https://a.example" })(stack),
     /coordination makes the node its own server/,

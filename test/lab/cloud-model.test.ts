@@ -89,7 +89,10 @@ test("a split egress has two interfaces, each in its subnet, and leaves by the N
 });
 
 test("a self-healing node is a group with its hooks, and a template that has the user data", () => {
-  const cloud = exitNodeCloud({ egress: "nat-gateway", selfHealing: true });
+  const cloud = exitNodeCloud({
+    ...{ egress: "nat-gateway", selfHealing: true },
+    agent: { file: __filename },
+  });
   const [group] = cloud.read.model.groups;
   expect(group).toMatchObject({ minSize: 1, maxSize: 2, desiredCapacity: 1 });
   expect(group?.hooks.map(({ transition }) => transition.split("_").at(-1))).toEqual([
@@ -206,7 +209,7 @@ test.each<[string, (resources: Resources) => void, RegExp]>([
 
 describe("of a group", () => {
   const grouped = (change: (resources: Resources) => void): RunningCloud => {
-    const json = synthesize({ egress: "nat-gateway", selfHealing: true });
+    const json = synthesize({ egress: "nat-gateway", selfHealing: true, agent: { file: __filename } });
     change(json["resource"] as Resources);
     return openCloud([{ name: "exit-node-stack", json }]);
   };

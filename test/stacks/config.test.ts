@@ -116,6 +116,10 @@ test.each<[object, string]>([
     'relay.regionCode: further regions add "-2" to it: give at most 30 characters',
   ],
   [
+    { agent: "image", selfHealing: true },
+    "selfHealing: an agent on the image takes over nothing: leave it out, or agent, so that the stack brings it",
+  ],
+  [
     { agent: "image", machineImageId: "ami-0123456789abcdef0", stacks: ["coordination-stack"] },
     "agent: coordination-stack brings the agent itself: leave agent out, or give it a file or url",
   ],
