@@ -49,6 +49,7 @@ export interface AgentInstanceProps extends MachineProps {
   readonly targetGroupArn?: string;
   /** Makes it an autoscaling group. */
   readonly group: GroupSettings | undefined;
+  /** What it does not refer to, and needs from its start to its end. */
   readonly dependsOn: readonly ITerraformDependable[];
 }
 
@@ -63,7 +64,11 @@ const DISK_GIB = 8;
 /** A month: old enough not to disturb, young enough for kernel updates. */
 const MAX_LIFETIME_S = 30 * 86_400;
 /** From a start to a proven tunnel: the fetch of the agent may have to wait for its role. */
-const HOOK_TIMEOUT_S = 600;
+const LAUNCH_TIMEOUT_S = 600;
+/** To let go of interface and volume and to log out: seconds; a node that can not say so is not waited for longer. */
+const TERMINATE_TIMEOUT_S = 120;
+/** Terraform's own ten minutes end while a launch that never gets well is waited for. */
+const DELETE_TIMEOUT = "20m";
 const GRACE_PERIOD_S = 300;
 
 const METADATA = { httpEndpoint: "enabled", httpTokens: "required", httpPutResponseHopLimit: 1 };
@@ -169,14 +174,15 @@ export class AgentInstance extends Construct {
       maxInstanceLifetime: MAX_LIFETIME_S,
       // With hooks of its own: an instance that is there already would never pass through one made later.
       initialLifecycleHook: [
-        hook(settings.launchHook, "autoscaling:EC2_INSTANCE_LAUNCHING"),
-        hook(settings.terminateHook, "autoscaling:EC2_INSTANCE_TERMINATING"),
+        hook(settings.launchHook, "autoscaling:EC2_INSTANCE_LAUNCHING", LAUNCH_TIMEOUT_S),
+        hook(settings.terminateHook, "autoscaling:EC2_INSTANCE_TERMINATING", TERMINATE_TIMEOUT_S),
       ],
       instanceRefresh: {
         strategy: "Rolling",
         preferences: { minHealthyPercentage: 100, maxHealthyPercentage: 200, skipMatching: true },
       },
       waitForCapacityTimeout: "0",
+      timeouts: { delete: DELETE_TIMEOUT },
       tag: Object.entries(this.#tags(props)).map(([key, value]) => ({ key, value, propagateAtLaunch: true })),
       dependsOn: [...props.dependsOn],
     });
@@ -188,6 +194,6 @@ export class AgentInstance extends Construct {
 }
 
 /** It goes on when nobody answers in time: a node that can not say so may still be the only one there is. */
-function hook(name: string, lifecycleTransition: string) {
-  return { name, lifecycleTransition, heartbeatTimeout: HOOK_TIMEOUT_S, defaultResult: "CONTINUE" };
+function hook(name: string, lifecycleTransition: string, heartbeatTimeout: number) {
+  return { name, lifecycleTransition, heartbeatTimeout, defaultResult: "CONTINUE" };
 }

@@ -4,6 +4,7 @@
 import { IamInstanceProfile } from "@cdktf/provider-aws/lib/iam-instance-profile/index.js";
 import { IamRolePolicy } from "@cdktf/provider-aws/lib/iam-role-policy/index.js";
 import { IamRole } from "@cdktf/provider-aws/lib/iam-role/index.js";
+import type { ITerraformDependable } from "cdktf";
 import { Construct } from "constructs";
 import type { AgentBundle } from "./agent-bundle.ts";
 import { type AuthKey, parameterArn } from "./auth-key.ts";
@@ -71,6 +72,8 @@ export class AgentRole extends Construct {
   readonly instanceProfileName: string;
   readonly roleArn: string;
   readonly statements: readonly PolicyStatement[];
+  /** What lends the rights: nothing that has the role refers to it, and needs it until it is gone. */
+  readonly rights: readonly ITerraformDependable[];
 
   constructor(scope: Construct, id: string, props: AgentRoleProps = {}) {
     super(scope, id);
@@ -98,13 +101,16 @@ export class AgentRole extends Construct {
       }),
       tags: { Name: this.node.path },
     });
-    if (this.statements.length > 0) {
-      new IamRolePolicy(this, "Policy", {
-        namePrefix: "sallyport-",
-        role: role.id,
-        policy: policyDocument(this.statements),
-      });
-    }
+    this.rights =
+      this.statements.length === 0
+        ? []
+        : [
+            new IamRolePolicy(this, "Policy", {
+              namePrefix: "sallyport-",
+              role: role.id,
+              policy: policyDocument(this.statements),
+            }),
+          ];
     const profile = new IamInstanceProfile(this, "Profile", { namePrefix: "sallyport-", role: role.name });
     this.roleArn = role.arn;
     this.instanceProfileName = profile.name;

@@ -3,6 +3,7 @@ import { DataAwsEip } from "@cdktf/provider-aws/lib/data-aws-eip/index.js";
 import { EipAssociation } from "@cdktf/provider-aws/lib/eip-association/index.js";
 import { Eip } from "@cdktf/provider-aws/lib/eip/index.js";
 import { NetworkInterface } from "@cdktf/provider-aws/lib/network-interface/index.js";
+import type { ITerraformDependable } from "cdktf";
 import { Construct } from "constructs";
 import { TunnelFirewall, type TunnelFirewallProps } from "./tunnel-firewall.ts";
 import type { NodePlacement } from "./tunnel-network.ts";
@@ -35,6 +36,8 @@ export class DirectIngress extends Construct {
   readonly publicIp: string | undefined;
   /** Undefined where it is the instance's first one. */
   readonly networkInterfaceId: string | undefined;
+  /** What the node needs here until it is gone, beside what it refers to. */
+  readonly waysOut: readonly ITerraformDependable[];
   readonly #allocationId: string | undefined;
 
   constructor(scope: Construct, id: string, props: DirectIngressProps) {
@@ -50,7 +53,9 @@ export class DirectIngress extends Construct {
     const allocated = this.#allocate(address);
     this.publicIp = allocated?.publicIp;
     this.#allocationId = allocated?.id;
-    this.networkInterfaceId = separateInterface ? this.#interface(network) : undefined;
+    const made = separateInterface ? this.#interface(network) : undefined;
+    this.networkInterfaceId = made?.id;
+    this.waysOut = [...this.firewall.waysOut, ...(made?.waysOut ?? [])];
   }
 
   /** For the node that is made after: its address must not depend on it. */
@@ -69,7 +74,7 @@ export class DirectIngress extends Construct {
     return { id, publicIp };
   }
 
-  #interface(network: NodePlacement): string {
+  #interface(network: NodePlacement) {
     const zones = this.#lookedUpZones(network);
     const made = new NetworkInterface(this, "Interface", {
       subnetId: network.publicSubnetId,
@@ -92,13 +97,12 @@ export class DirectIngress extends Construct {
             },
           }),
     });
-    if (this.#allocationId !== undefined) {
-      new EipAssociation(this, "Association", {
-        allocationId: this.#allocationId,
-        networkInterfaceId: made.id,
-      });
-    }
-    return made.id;
+    if (this.#allocationId === undefined) return { id: made.id, waysOut: [] };
+    const address = new EipAssociation(this, "Association", {
+      allocationId: this.#allocationId,
+      networkInterfaceId: made.id,
+    });
+    return { id: made.id, waysOut: [address] };
   }
 
   /** Subnets that exist already say their zone only when it is deployed. */

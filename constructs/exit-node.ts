@@ -1,3 +1,4 @@
+import type { ITerraformDependable } from "cdktf";
 import { Construct } from "constructs";
 import type { Acme } from "./acme.ts";
 import type { AgentBundle } from "./agent-bundle.ts";
@@ -173,7 +174,8 @@ export class ExitNode extends Construct {
       : undefined;
     const group = props.selfHealing === true ? groupSettings(this) : undefined;
     this.role = this.#role(props, group);
-    this.egressSecurityGroupId = shape.isSplit ? this.#egressGroup(props) : this.firewall.securityGroupId;
+    const outward = shape.isSplit ? this.#egressFirewall(props) : this.firewall;
+    this.egressSecurityGroupId = outward.securityGroupId;
     const machine = new AgentInstance(this, "Machine", {
       ...given({
         architecture: props.architecture,
@@ -190,7 +192,7 @@ export class ExitNode extends Construct {
       ingressInterfaceId: this.ingress.networkInterfaceId,
       group,
       ...given({ targetGroupArn: shared?.targetGroupArn }),
-      dependsOn: egress.internetAccess,
+      dependsOn: this.#neededToTheEnd(egress, outward),
     });
     this.#join(machine);
     this.instanceId = machine.instance?.id;
@@ -223,14 +225,24 @@ export class ExitNode extends Construct {
   }
 
   /** Of the interface that exit traffic leaves by: nothing comes in. */
-  #egressGroup({ network, exitTraffic }: ExitNodeProps): string {
-    const firewall = new TunnelFirewall(this, "EgressFirewall", {
+  #egressFirewall({ network, exitTraffic }: ExitNodeProps): TunnelFirewall {
+    return new TunnelFirewall(this, "EgressFirewall", {
       vpcId: network.vpcId,
       openTunnelPort: true,
       closedInward: true,
       exitTraffic: exitTraffic ?? "any",
     });
-    return firewall.securityGroupId;
+  }
+
+  /** It is told of its end when that begins, and then lets go and logs out: not without rights or a way out. */
+  #neededToTheEnd(egress: SplitEgress, outward: TunnelFirewall): readonly ITerraformDependable[] {
+    const all = [
+      ...egress.internetAccess,
+      ...this.ingress.waysOut,
+      ...outward.waysOut,
+      ...(this.role?.rights ?? []),
+    ];
+    return [...new Set(all)];
   }
 
   /** None where nothing is to be allowed: a node without an agent of ours keeps to what its image does. */

@@ -71,7 +71,7 @@ export class ServerMachine extends Construct {
       instanceProfileName: role?.instanceProfileName,
       ingressInterfaceId: undefined,
       group: undefined,
-      dependsOn: network.internetAccess ?? [],
+      dependsOn: [...(network.internetAccess ?? []), ...ingress.waysOut, ...(role?.rights ?? [])],
     });
     if (instance === undefined) throw new Error(`${owner} is one instance.`);
     ingress.associate(instance.id);

@@ -1,6 +1,7 @@
 import { SecurityGroup } from "@cdktf/provider-aws/lib/security-group/index.js";
 import { VpcSecurityGroupEgressRule } from "@cdktf/provider-aws/lib/vpc-security-group-egress-rule/index.js";
 import { VpcSecurityGroupIngressRule } from "@cdktf/provider-aws/lib/vpc-security-group-ingress-rule/index.js";
+import type { ITerraformDependable } from "cdktf";
 import { Construct } from "constructs";
 import { checkedCidrBlock, checkedPort } from "./checked.ts";
 import { tunnelPort } from "./tunnel-port.ts";
@@ -85,6 +86,8 @@ export class TunnelFirewall extends Construct {
   /** The tunnel's port, also where there is no tunnel. */
   readonly port: number;
   readonly securityGroupId: string;
+  /** The rules that let traffic out: a node that is taken down needs them until it has logged out. */
+  readonly waysOut: readonly ITerraformDependable[];
 
   constructor(scope: Construct, id: string, props: TunnelFirewallProps) {
     super(scope, id);
@@ -108,14 +111,15 @@ export class TunnelFirewall extends Construct {
         });
       }
     }
-    for (const rule of rulesOut(props)) {
-      for (const { family, source } of anywhere(rule)) {
-        new VpcSecurityGroupEgressRule(this, `${rule.id}${family}`, {
-          ...attributes(rule, group.id),
-          ...source,
-        });
-      }
-    }
+    this.waysOut = rulesOut(props).flatMap((rule) =>
+      anywhere(rule).map(
+        ({ family, source }) =>
+          new VpcSecurityGroupEgressRule(this, `${rule.id}${family}`, {
+            ...attributes(rule, group.id),
+            ...source,
+          }),
+      ),
+    );
     if (props.healthCheck !== undefined) this.#healthCheck(props.healthCheck, group.id);
   }
 

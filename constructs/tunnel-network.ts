@@ -97,6 +97,12 @@ interface Space {
   readonly ipv6CidrBlock: string | undefined;
 }
 
+interface PrivateSubnet {
+  readonly subnetId: string;
+  readonly routeTableId: string;
+  readonly waysOut: readonly ITerraformDependable[];
+}
+
 /** A VPC with IPv4 and IPv6, a public subnet whose nodes get public addresses of both kinds, and at wish a private one. */
 export class TunnelNetwork extends Construct implements NodePlacement {
   readonly vpcId: string;
@@ -114,12 +120,14 @@ export class TunnelNetwork extends Construct implements NodePlacement {
     this.vpcId = space.vpcId;
     this.publicSubnetId = subnet.id;
     this.publicSubnetZone = subnet.availabilityZone;
-    this.internetAccess = this.#routeToInternet(space, subnet);
+    const waysOut = this.#routeToInternet(space, subnet);
+    this.internetAccess = waysOut;
     if (props.privateSubnet !== true) return;
     const made = this.#privateSubnet(space, subnet.availabilityZone);
     this.privateSubnetId = made.subnetId;
     this.privateSubnetZone = subnet.availabilityZone;
     this.privateRouteTableId = made.routeTableId;
+    this.internetAccess = [...waysOut, ...made.waysOut];
   }
 
   #newVpc(props: TunnelNetworkProps): Space {
@@ -181,7 +189,7 @@ export class TunnelNetwork extends Construct implements NodePlacement {
     ];
   }
 
-  #privateSubnet(space: Space, zone: string): { readonly subnetId: string; readonly routeTableId: string } {
+  #privateSubnet(space: Space, zone: string): PrivateSubnet {
     if (space.privateCidrBlock === undefined) {
       throw new Error(
         'TunnelNetwork privateSubnet is asked for and vpc.privateCidrBlock is missing: give a free range such as "10.0.201.0/24".',
@@ -204,19 +212,19 @@ export class TunnelNetwork extends Construct implements NodePlacement {
       tags,
     });
     const routeTable = new RouteTable(this, "PrivateRouteTable", { vpcId: space.vpcId, tags });
-    new RouteTableAssociation(this, "PrivateRouteTableAssociation", {
+    const association = new RouteTableAssociation(this, "PrivateRouteTableAssociation", {
       subnetId: subnet.id,
       routeTableId: routeTable.id,
     });
-    if (space.ipv6CidrBlock !== undefined) {
-      const gateway = new EgressOnlyInternetGateway(this, "EgressOnlyGateway", { vpcId: space.vpcId, tags });
-      new Route(this, "PrivateIpv6Route", {
-        routeTableId: routeTable.id,
-        destinationIpv6CidrBlock: "::/0",
-        egressOnlyGatewayId: gateway.id,
-      });
-    }
-    return { subnetId: subnet.id, routeTableId: routeTable.id };
+    const made = { subnetId: subnet.id, routeTableId: routeTable.id };
+    if (space.ipv6CidrBlock === undefined) return { ...made, waysOut: [association] };
+    const gateway = new EgressOnlyInternetGateway(this, "EgressOnlyGateway", { vpcId: space.vpcId, tags });
+    const route = new Route(this, "PrivateIpv6Route", {
+      routeTableId: routeTable.id,
+      destinationIpv6CidrBlock: "::/0",
+      egressOnlyGatewayId: gateway.id,
+    });
+    return { ...made, waysOut: [association, route] };
   }
 }
 

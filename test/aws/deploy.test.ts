@@ -92,7 +92,7 @@ test(
 );
 
 test(
-  "the self-healing node: deployed, nothing left to do, a new agent is a new template and a refresh",
+  "the self-healing node: deployed, nothing left to do, a new agent is a new template and a refresh, taken down before its rights",
   inCloud(async (cloud) => {
     const [one, two] = agents(cloud);
     const config = { egress: "nat-gateway", selfHealing: true };
@@ -109,6 +109,15 @@ test(
     const group = changes.find(({ address }) => address.startsWith("aws_autoscaling_group."));
     expect(group?.actions).toEqual(["update"]);
     expect(await cloud.state(STACK)).toContain('"instance_refresh"');
+
+    const { status, output } = await cloud.destroy(STACK);
+    expect({ status, left: await cloud.resources(STACK) }).toEqual({ status: 0, left: [] });
+    const removed = (what: RegExp) => output.split("\n").findIndex((line) => what.test(line));
+    const groupIsGone = removed(/^aws_autoscaling_group\..*: Destruction complete/);
+    expect(groupIsGone).toBeGreaterThan(0);
+    for (const needed of ["aws_iam_role_policy", "aws_vpc_security_group_egress_rule", "aws_nat_gateway"]) {
+      expect(removed(new RegExp(`^${needed}\\..*: Destroying`))).toBeGreaterThan(groupIsGone);
+    }
   }),
   1_800_000,
 );

@@ -78,7 +78,7 @@ test("a changed port reaches the instance: new user data replaces it", () => {
   expect(instance()["user_data_replace_on_change"]).toBe(true);
 });
 
-test("in a network of its own it waits for the way to the internet", () => {
+test("in a network of its own it waits for the way to the internet: routes and rules", () => {
   const node = synthesize((stack) => {
     new ExitNode(stack, "exit", { network: new TunnelNetwork(stack, "network") });
   });
@@ -86,7 +86,22 @@ test("in a network of its own it waits for the way to the internet", () => {
     expect.stringMatching(/^aws_route\..*Ipv4/),
     expect.stringMatching(/^aws_route\..*Ipv6/),
     expect.stringMatching(/^aws_route_table_association\./),
+    ...Array.from({ length: 6 }, (): unknown =>
+      expect.stringMatching(/^aws_vpc_security_group_egress_rule\./),
+    ),
   ]);
+});
+
+test("the end of a self-healing node is not waited for so long that Terraform gives up before", () => {
+  const split = { ...inExistingNetwork, privateSubnetId: "subnet-2", privateRouteTableId: "rtb-1" };
+  const group = exitNode({ network: split, egress: "nat-gateway", selfHealing: true }).resource(
+    "aws_autoscaling_group",
+  );
+  expect(group["initial_lifecycle_hook"]).toMatchObject([
+    { lifecycle_transition: "autoscaling:EC2_INSTANCE_LAUNCHING", heartbeat_timeout: 600 },
+    { lifecycle_transition: "autoscaling:EC2_INSTANCE_TERMINATING", heartbeat_timeout: 120 },
+  ]);
+  expect(group["timeouts"]).toEqual({ delete: "20m" });
 });
 
 test("tags of one's own are added, and the Name can be chosen", () => {
