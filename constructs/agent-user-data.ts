@@ -10,6 +10,7 @@ import { type Acme, acmeConfig } from "./acme.ts";
 import type { BundleLocation } from "./agent-bundle.ts";
 import { deliveryScript } from "./agent-delivery.ts";
 import { agentUnits, type Unit } from "./agent-units.ts";
+import { FORWARDING_TOOLS } from "./forwarding-tools.ts";
 import { checkedHostname, checkedLoginServer, isKnown } from "./checked.ts";
 import { tunnelPort } from "./tunnel-port.ts";
 
@@ -296,11 +297,6 @@ function fetched(props: AgentUserDataProps, bundle: BundleLocation): readonly st
     `systemctl enable --now ${units.map(({ name }) => name).join(" ")}`,
   ];
 }
-
-/** Amazon Linux comes without it. Where it can not be had the agent says so, and carries nothing. */
-const FORWARDING_TOOLS = [
-  "command -v nft > /dev/null || dnf -q -y install nftables || { apt-get -q update && apt-get -q -y install nftables; } || true",
-];
 
 /** systemd-networkd takes away routes and rules that are not its own, and with them those of the second interface. */
 const LEAVE_ROUTES_ALONE = [
