@@ -66,8 +66,12 @@ function graphOf(json: Readonly<Record<string, unknown>>): ReadonlyMap<string, V
   const locals = Object.entries((json["locals"] ?? {}) as object).map(
     ([name, value]) => [`local.${name}`, { value: value as unknown }] as const,
   );
-  const all = [...named("resource", ""), ...named("data", "data."), ...locals];
-  const addresses = new Set(all.map(([address]) => address));
+  const all: readonly (readonly [string, unknown])[] = [
+    ...named("resource", ""),
+    ...named("data", "data."),
+    ...locals,
+  ];
+  const addresses = new Set<string>(all.map(([address]) => address));
   const references = (value: unknown): readonly string[] =>
     [...(JSON.stringify(value) ?? "").matchAll(/(?:data\.)?[a-z][a-z0-9_]*\.[\w-]+/g)]
       .map(([address]) => address)
