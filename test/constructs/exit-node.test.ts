@@ -1,3 +1,4 @@
+import { AgentBundle } from "../../constructs/agent-bundle.ts";
 import { ExitNode, type ExitNodeProps } from "../../constructs/exit-node.ts";
 import { HEALTH_TAG_KEYS } from "../../constructs/health-tags.ts";
 import { TunnelNetwork } from "../../constructs/tunnel-network.ts";
@@ -94,9 +95,11 @@ test("in a network of its own it waits for the way to the internet: routes and r
 
 test("the end of a self-healing node is not waited for so long that Terraform gives up before", () => {
   const split = { ...inExistingNetwork, privateSubnetId: "subnet-2", privateRouteTableId: "rtb-1" };
-  const group = exitNode({ network: split, egress: "nat-gateway", selfHealing: true }).resource(
-    "aws_autoscaling_group",
-  );
+  const node = synthesize((stack) => {
+    const bundle = new AgentBundle(stack, "agent", { file: __filename });
+    new ExitNode(stack, "exit", { network: split, egress: "nat-gateway", selfHealing: true, bundle });
+  });
+  const group = node.resource("aws_autoscaling_group");
   expect(group["initial_lifecycle_hook"]).toMatchObject([
     { lifecycle_transition: "autoscaling:EC2_INSTANCE_LAUNCHING", heartbeat_timeout: 600 },
     { lifecycle_transition: "autoscaling:EC2_INSTANCE_TERMINATING", heartbeat_timeout: 120 },
