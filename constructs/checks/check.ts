@@ -7,7 +7,7 @@ import type { TerraformStack } from "cdktf";
 
 /** A resource as Terraform will read it. */
 export interface CheckedResource {
-  /** Such as "aws_instance". */
+  /** Such as "aws_instance", or "data.aws_subnet". */
   readonly type: string;
   /** Such as "aws_instance.exit-node_Machine". */
   readonly address: string;
@@ -30,16 +30,18 @@ export function addChecks(stack: TerraformStack, checks: readonly Check[]): void
   });
 }
 
-/** From Terraform's JSON. */
+/** From Terraform's JSON; data sources are of a type that begins with "data.". */
 export function resourcesOf(json: Readonly<Record<string, unknown>>): readonly CheckedResource[] {
   const locals = object(json["locals"]);
-  return Object.entries(object(json["resource"])).flatMap(([type, named]) =>
-    Object.entries(object(named)).map(([name, attributes]) => ({
-      type,
-      address: `${type}.${name}`,
-      attributes: withUserData(object(attributes), locals),
-    })),
-  );
+  const of = (section: string, prefix: string) =>
+    Object.entries(object(json[section])).flatMap(([type, named]) =>
+      Object.entries(object(named)).map(([name, attributes]) => ({
+        type: `${prefix}${type}`,
+        address: `${prefix}${type}.${name}`,
+        attributes: withUserData(object(attributes), locals),
+      })),
+    );
+  return [...of("resource", ""), ...of("data", "data.")];
 }
 
 /** Launch templates refer to their user data as a local value. */

@@ -1,4 +1,5 @@
 import { type Check, machines } from "./check.ts";
+import { userData } from "./user-data.ts";
 
 /** Everybody who may describe an instance reads its user data, and Terraform's state holds it. */
 const SECRETS: Readonly<Record<string, RegExp>> = {
@@ -21,9 +22,3 @@ export const NO_SECRET_IN_USER_DATA: Check = {
         );
     }),
 };
-
-function userData(attributes: Readonly<Record<string, unknown>>): string {
-  const [plain, encoded] = [attributes["user_data"], attributes["user_data_base64"]];
-  if (typeof encoded === "string") return Buffer.from(encoded, "base64").toString("utf8");
-  return typeof plain === "string" ? plain : "";
-}

@@ -1,11 +1,13 @@
 import { type Check, type CheckedResource, list, machines, object } from "./check.ts";
+import { ingressRules, letsIn } from "./ingress-rules.ts";
+import { userData } from "./user-data.ts";
 
 /** A node whose agent is told a port that no rule lets in is relayed for ever, and nobody knows why. */
 export const TUNNEL_PORT_OPEN: Check = {
   id: "tunnel-port-open",
   find: (resources) =>
     machines(resources).flatMap((machine) => {
-      const port = portOf(machine.attributes["user_data"]);
+      const port = portOf(userData(machine.attributes));
       if (port === undefined || isOpen(port, groupsOf(machine, resources), resources)) return [];
       return [
         `${machine.address} has its tunnel on udp/${port} and no rule lets that in: set openTunnelPort, or expect every connection to be relayed`,
@@ -13,9 +15,8 @@ export const TUNNEL_PORT_OPEN: Check = {
     }),
 };
 
-function portOf(userData: unknown): number | undefined {
-  if (typeof userData !== "string") return undefined;
-  const [, port] = /agent\.json <<[^{]*\{\s*"port": (\d+)/.exec(userData) ?? [];
+function portOf(text: string): number | undefined {
+  const [, port] = /agent\.json <<[^{]*\{\s*"port": (\d+)/.exec(text) ?? [];
   return port === undefined ? undefined : Number(port);
 }
 
@@ -40,13 +41,5 @@ function groupsOf(
 }
 
 function isOpen(port: number, groups: readonly unknown[], all: readonly CheckedResource[]): boolean {
-  return all
-    .filter(({ type }) => type === "aws_vpc_security_group_ingress_rule")
-    .filter(({ attributes }) => groups.includes(attributes["security_group_id"]))
-    .some(
-      ({ attributes }) =>
-        attributes["ip_protocol"] === "udp" &&
-        Number(attributes["from_port"]) <= port &&
-        Number(attributes["to_port"]) >= port,
-    );
+  return ingressRules(all).some((rule) => groups.includes(rule.groupId) && letsIn(rule, "udp", port));
 }
