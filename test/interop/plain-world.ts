@@ -37,6 +37,7 @@ export class PlainWorld {
   readonly #programs: LabBundle;
   readonly #wireguard: string;
   #daemons: LabProcess[] = [];
+  #theirs = "";
   #device = 0;
 
   private constructor(lab: Lab<Network>, programs: LabBundle, wireguard: string) {
@@ -81,6 +82,11 @@ export class PlainWorld {
     this.#daemons = [];
   }
 
+  /** Another port of theirs, without a handshake: as a NAT does it that forgot them. */
+  async moveTheirs(): Promise<void> {
+    await configureWireGuard(this.#theirs, [`listen_port=${PORT + 1}`]);
+  }
+
   start(host: PlainHost, name: string, command: readonly string[]): LabProcess {
     return this.#lab.start(host, { name, command });
   }
@@ -122,6 +128,7 @@ export class PlainWorld {
 
   async #startTheirs({ mtu, outer }: PlainPair, [other, own]: Keys, psk?: Buffer): Promise<LabProcess> {
     const device = `w${this.#lab.id}${this.#device++}`;
+    this.#theirs = device;
     const daemon = this.#lab.start("theirs", { name: device, command: [this.#wireguard, "-f", device] });
     await daemon.readyFile(socketOf(device), START_LIMIT_MS);
     await configureWireGuard(device, [

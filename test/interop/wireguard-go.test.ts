@@ -76,6 +76,24 @@ testHere(
 );
 
 testHere(
+  "who sends from another port in the midst of a session is answered there, without a new handshake",
+  async () => {
+    for (const env of [{}, { SALLYPORT_DATAPLANE: "off" }]) {
+      await world.connect({ mtu: 1420, outer: 6, presharedKey: false, env });
+      const echo = await startEcho("ours");
+      for (const length of [100, 101]) {
+        const answers = await ask("theirs", world.inner("ours", 4), { length, whole: true });
+        expect(answers).toEqual([`length ${length} mark 0 right`]);
+        await world.moveTheirs();
+      }
+      await echo.stop();
+      await world.disconnect();
+    }
+  },
+  TEST_LIMIT_MS,
+);
+
+testHere(
   "without the data plane's thread all of it holds as well",
   async () => {
     await world.connect({ mtu: 1420, outer: 4, presharedKey: true, env: { SALLYPORT_DATAPLANE: "off" } });

@@ -281,7 +281,7 @@ export class DataPlaneHost implements FastPath {
   #decideFor(peer: number, decision: Extract<Decision, { kind: "peer" | "mtu" | "receive" | "send" }>): void {
     switch (decision.kind) {
       case "peer":
-        this.#apply({ kind: "peer", peer, prefixes: texts(decision.prefixes) });
+        this.#apply({ kind: "peer", peer, prefixes: texts(decision.prefixes), roams: decision.roams });
         return;
       case "mtu":
         this.#apply({ kind: "mtu", peer, mtu: decision.mtu });
@@ -412,8 +412,13 @@ export class DataPlaneHost implements FastPath {
     this.#receiver?.sealed(peer, messages);
   }
 
-  #hearReport(kind: number, _: number, b: number, bytes: Uint8Array): void {
+  #hearReport(kind: number, a: number, b: number, bytes: Uint8Array): void {
     switch (kind) {
+      case Kind.roamed: {
+        const peer = this.#peers.key(a);
+        if (peer !== undefined) this.#receiver?.roamed(peer, decodeSockaddr(bytes));
+        return;
+      }
       case Kind.traffic:
         this.#hearTraffic(new Float64Array(bytes.buffer, bytes.byteOffset, 8));
         return;

@@ -22,6 +22,7 @@ import { Counter, Kind } from "./messages.ts";
 import type { Order } from "./order.ts";
 import type { PlaneParts } from "./plane.ts";
 import type { RingReader } from "./ring.ts";
+import { BY_RELAY, Senders } from "./roaming.ts";
 
 const TRANSPORT = 4;
 const MESSAGE_OVERHEAD = 32;
@@ -62,6 +63,10 @@ export class Inbound {
   readonly #sessionOf = new Int32Array(OPENED);
   readonly #counterOf = new Uint32Array(OPENED);
   readonly #sizeOf = new Int32Array(OPENED);
+  /** Who sent it. */
+  readonly #senderOf = new Uint8Array(OPENED);
+  readonly #senders: Senders;
+  #isRelayed = false;
   /** How many datagrams the next call asks for, how many the last one brought, and how many bytes. */
   #wanted = MESSAGES;
   #datagrams = 0;
@@ -72,6 +77,7 @@ export class Inbound {
     this.#order = order;
     this.#view = new DataView(parts.memory);
     this.#bytes = new Uint8Array(parts.memory);
+    this.#senders = new Senders(parts.memory, parts.layout);
     this.#parsed = new Int32Array(parts.memory, parts.layout.parsed, 16);
     this.#prepareMessages();
   }
@@ -105,6 +111,7 @@ export class Inbound {
   takeRelayed(ring: RingReader, now: number): void {
     const at = this.#parts.layout.received + HEADROOM;
     const { counters } = this.#parts;
+    this.#isRelayed = true;
     for (let i = 0; i < RELAYED && ring.next(); i++) {
       const { length } = ring;
       if (length <= READ_SIZE) {
@@ -113,6 +120,7 @@ export class Inbound {
       }
       ring.advance();
     }
+    this.#isRelayed = false;
     this.flush(now);
   }
 
@@ -149,6 +157,7 @@ export class Inbound {
       return;
     }
     const name = layout.receivedNames + m * ADDRESS_SIZE;
+    this.#senders.note(name, this.#opened);
     for (let offset = 0; offset < length; offset += segment) {
       const size = Math.min(segment, length - offset);
       if (!this.#open(at + offset, size, now)) this.#handOver(at + offset, size, name, nameLength);
@@ -196,6 +205,7 @@ export class Inbound {
     this.#sessionOf[place] = slot;
     this.#counterOf[place] = counter;
     this.#sizeOf[place] = size;
+    this.#senderOf[place] = this.#isRelayed ? BY_RELAY : this.#senders.last;
     this.#opened = place + 1;
     return true;
   }
@@ -205,7 +215,8 @@ export class Inbound {
     const opened = this.#opened;
     if (opened === 0) return;
     this.#order.awaitTurn();
-    const { sessions, layout, counters, traffic } = this.#parts;
+    const { sessions, layout, counters, traffic, roaming } = this.#parts;
+    let [lastPeer, lastSender] = [-1, BY_RELAY];
     for (let place = 0; place < opened; place++) {
       const slot = this.#sessionOf[place] ?? 0;
       if (!sessions.mark(slot, this.#counterOf[place] ?? 0)) {
@@ -215,6 +226,11 @@ export class Inbound {
       const size = this.#sizeOf[place] ?? 0;
       const peer = sessions.peer(slot);
       if (peer < 0) continue;
+      const sender = this.#senderOf[place] ?? BY_RELAY;
+      if (sender !== BY_RELAY && (sender !== lastSender || peer !== lastPeer)) {
+        roaming.noteSender(peer, layout.senders + sender * ADDRESS_SIZE);
+        [lastPeer, lastSender] = [peer, sender];
+      }
       traffic.received(peer, size, size > MESSAGE_OVERHEAD);
       add(counters, Counter.receivedPackets, 1);
       add(counters, Counter.receivedBytes, size);
@@ -223,6 +239,7 @@ export class Inbound {
     }
     this.#writeFlows();
     this.#opened = 0;
+    this.#senders.keepLast();
   }
 
   /** An opened packet of `peer`: to the device, to the engine, or nowhere. */

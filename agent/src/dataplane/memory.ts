@@ -160,6 +160,10 @@ export interface Layout {
   readonly receivedMessages: number;
   readonly receivedNames: number;
   readonly receivedControl: number;
+  /** Who sent what was opened. */
+  readonly senders: number;
+  /** Where peers were heard: see `roaming.ts`. */
+  readonly heard: number;
   readonly opened: number;
   readonly flows: number;
   readonly singleIovecs: number;
@@ -220,6 +224,8 @@ export function planMemory({ mtu, maxSessions, maxPeers, workers = 1 }: MemoryOp
     receivedMessages: take(MESSAGES * MESSAGE_HEADER),
     receivedNames: take(MESSAGES * ADDRESS_SIZE),
     receivedControl: take(MESSAGES * CONTROL_SIZE),
+    senders: take((OPENED + 1) * ADDRESS_SIZE),
+    heard: take(maxPeers * ADDRESS_SIZE),
     opened: take(OPENED * slot),
     flows: take(FLOWS * FLOW_SIZE),
     singleIovecs: take(2 * IOVEC),
@@ -276,6 +282,8 @@ const LANE_AREAS = [
   "receivedMessages",
   "receivedNames",
   "receivedControl",
+  "senders",
+  "heard",
   "opened",
   "flows",
   "singleIovecs",

@@ -4,7 +4,13 @@ import type { FilterRuleJson } from "../core/filter/filter.ts";
 /** Peers have small numbers here, which the engine gives out and uses again. Applied one after the other, each at once as a whole. */
 export type PlaneMessage =
   /** The prefixes by which packets are routed to the peer and may come from it. */
-  | { readonly kind: "peer"; readonly peer: number; readonly prefixes: readonly string[] }
+  | {
+      readonly kind: "peer";
+      readonly peer: number;
+      readonly prefixes: readonly string[];
+      /** Whether the engine wants to hear where it is. @default false */
+      readonly roams?: boolean | undefined;
+    }
   | { readonly kind: "remove-peer"; readonly peer: number }
   /** A session may be received with, until `until` of the engine's clock. */
   | {
@@ -39,6 +45,8 @@ export interface SendTo {
 export const Kind = {
   /** reports: eight 64-bit floats, see `traffic.ts`. */
   traffic: 1,
+  /** reports: peer a proved its key from the address in the bytes, which is not the one that it is sent to. */
+  roamed: 2,
   /** reports: errno b for a datagram to the address in the bytes. */
   sendError: 3,
   /** reports: the TUN device is gone, errno b. */

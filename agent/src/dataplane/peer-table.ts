@@ -3,7 +3,7 @@
  * They lie in shared memory; here is one thread's view of them.
  *
  *     peer     changes (4, odd while one is made)  slot to send with + 1 (4; 0: none)  until (8, float)
- *              flags (4)  length of its address (4)  longest packet (4; 0: 1,280)  –  address (28)
+ *              flags (4)  length of its address (4)  longest packet (4; 0: 1,280)  1: it roams (4)  address (28)
  *
  * The engine counts its changes (the epoch). A worker takes the count over when it wakes, forgets what it knew of an
  * older one, and so uses nothing that was taken back before it woke.
@@ -18,7 +18,15 @@ import { SharedFlows } from "./shared-flows.ts";
 import { VerdictCache } from "./verdict-cache.ts";
 
 /** Words of a peer's line. */
-export const PeerWord = { changes: 0, slot: 1, flags: 4, addressLength: 5, mtu: 6, address: 8 } as const;
+export const PeerWord = {
+  changes: 0,
+  slot: 1,
+  flags: 4,
+  addressLength: 5,
+  mtu: 6,
+  roams: 7,
+  address: 8,
+} as const;
 export const PEER_UNTIL = 8;
 /** The path is in doubt: copies go to the engine. */
 export const IN_DOUBT = 1;

@@ -13,6 +13,7 @@ import { Leader, Order } from "./order.ts";
 import { Outbound } from "./outbound.ts";
 import { PeerTable } from "./peer-table.ts";
 import { RingReader, RingWriter } from "./ring.ts";
+import { Roaming } from "./roaming.ts";
 import { SessionTable } from "./session-table.ts";
 import { SharedTables } from "./shared-tables.ts";
 import { Traffic } from "./traffic.ts";
@@ -58,6 +59,7 @@ export interface PlaneParts extends PlaneOptions {
   readonly table: PeerTable;
   readonly sessions: SessionTable;
   readonly traffic: Traffic;
+  readonly roaming: Roaming;
   readonly counters: Float64Array;
   readonly datagrams: RingWriter;
   readonly handover: RingWriter;
@@ -114,6 +116,7 @@ export class DataPlane {
       sessions,
       table: new PeerTable(buffer, layout, sessions, options),
       traffic: new Traffic(buffer, reports, options.maxPeers, layout.template + 192),
+      roaming: new Roaming(buffer, layout, reports),
       counters: new Float64Array(buffer, layout.counters, 32),
       datagrams: new RingWriter(buffer, layout.control, layout.datagrams),
       handover: new RingWriter(buffer, layout.control, layout.packets),

@@ -45,6 +45,10 @@ export class SharedTables {
     switch (message.kind) {
       case "peer":
         this.#setPrefixes(message.peer, message.prefixes.map(Prefix.parse));
+        this.#change(
+          message.peer,
+          (at) => (this.#words[at + PeerWord.roams] = message.roams === true ? 1 : 0),
+        );
         break;
       case "remove-peer":
         this.#setPrefixes(message.peer, []);
@@ -100,6 +104,7 @@ export class SharedTables {
     const at = peer * WORDS;
     const words = this.#words;
     words[at + PeerWord.slot] = (to?.slot ?? -1) + 1;
+    words.fill(0, at + PeerWord.address, at + WORDS);
     if (to === undefined) return;
     const { address, inDoubt, until } = to;
     this.#floats[at / 2 + PEER_UNTIL / 8] = until;

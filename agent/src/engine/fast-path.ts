@@ -15,7 +15,13 @@ import type { UsableSession } from "../core/wireguard/peer.ts";
 
 export type Decision =
   /** A peer's addresses: whose packets it gets, and what it may send from. */
-  | { readonly kind: "peer"; readonly peer: NodePublic; readonly prefixes: readonly Prefix[] }
+  | {
+      readonly kind: "peer";
+      readonly peer: NodePublic;
+      readonly prefixes: readonly Prefix[];
+      /** Whether its packets go where it was last heard, so that the engine has to know. @default false */
+      readonly roams?: boolean | undefined;
+    }
   | { readonly kind: "forget"; readonly peer: NodePublic }
   /** All sessions that its messages may come in. */
   | { readonly kind: "receive"; readonly peer: NodePublic; readonly sessions: readonly UsableSession[] }
@@ -111,6 +117,8 @@ export interface FastPathReceiver {
   sent(peer: NodePublic, message: Uint8Array): void;
   /** Messages that were sealed for a peer, to be sent. */
   sealed(peer: NodePublic, messages: readonly Uint8Array[]): void;
+  /** A peer of those that roam proved its key from an address that is not the one it is sent to. */
+  roamed(peer: NodePublic, from: IpPort): void;
   /** A packet that came out of a peer's session, to be judged and answered here. */
   opened(peer: NodePublic, packet: Uint8Array): void;
 }

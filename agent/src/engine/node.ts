@@ -237,6 +237,15 @@ export class Node implements Machine {
     this.#settle(now);
   }
 
+  /** A data plane opened a message that a plain peer sent from another address than it is sent to. */
+  handleRoamed(key: NodePublic, from: IpPort, now: Instant): void {
+    const peer = this.#peers.byKey(key);
+    if (peer === undefined) return;
+    peer.paths.handleAuthenticated(direct(from));
+    this.#follow(peer, now);
+    this.#settle(now);
+  }
+
   /** A datagram at the tunnel's UDP port: WireGuard, disco or STUN. */
   handleDatagram(from: IpPort, payload: Uint8Array, now: Instant): void {
     const kind = classify(payload);
@@ -430,7 +439,12 @@ export class Node implements Machine {
 
   #tellRoutes({ node, routes }: Peer, now: Instant): void {
     this.#wireGuard.configurePeer({ key: node.key, allowedIps: routes, ...keysOf(node) }, now);
-    this.#decisions?.push({ kind: "peer", peer: node.key, prefixes: routes });
+    this.#decisions?.push({
+      kind: "peer",
+      peer: node.key,
+      prefixes: routes,
+      roams: node.plain !== undefined,
+    });
   }
 
   /** A peer is no longer in the map. */

@@ -47,6 +47,7 @@ export class NodeDriver {
     });
     fastPath?.onPassed({
       passed: (peer, traffic) => this.input((at) => node.handlePassed(peer, traffic, at)),
+      roamed: (peer, from) => this.input((at) => node.handleRoamed(peer, from, at)),
       sent: (peer, message) => this.input((at) => node.handleSentMessage(peer, message, at)),
       sealed: (peer, messages) => this.input((at) => node.handleSealed(peer, messages, at)),
       opened: (peer, packet) => this.input((at) => node.handleOpenedPacket(peer, packet, at)),

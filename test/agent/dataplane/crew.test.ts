@@ -199,7 +199,7 @@ testCrew.each([1, 2, 4])(
       },
     });
     const batches: number[] = [];
-    const nothing = { passed: () => {}, sent: () => {}, opened: () => {} };
+    const nothing = { passed: () => {}, roamed: () => {}, sent: () => {}, opened: () => {} };
     ends[0].host.onPassed({
       ...nothing,
       sealed: (peer, messages) => {

@@ -123,6 +123,7 @@ testHost(
     host.onPassed({
       passed: (_, traffic) => passed.push(traffic),
       sent: (_, message) => sent.push(message),
+      roamed: () => {},
       opened: () => {},
       sealed: () => {},
     });

@@ -11,9 +11,10 @@ import { packetLength } from "../../../agent/src/core/wireguard/allowed-ips.ts";
 import { Keypair } from "../../../agent/src/core/wireguard/keypair.ts";
 import { decodeMessage } from "../../../agent/src/core/wireguard/messages.ts";
 import { Counter } from "../../../agent/src/dataplane/messages.ts";
+import { encodeSockaddr } from "../../../agent/src/io/ffi/libc.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
 import { canOpenPlanes } from "./can-open-planes.ts";
-import { closePlanes, type Ends, KEYS, MTU, openEnds, openPair } from "./planes.ts";
+import { closePlanes, type Ends, KEYS, MTU, openEnds, openPair, PREFIXES } from "./planes.ts";
 import { byFlow, type Flow, flows, headerLengths, makePacket, pattern, virtio } from "./support.ts";
 
 const SYN: Flow = {
@@ -267,6 +268,64 @@ testPlane("a connection begins with segments that the path carries, in both dire
     expect(b.fromDevice().map(hex)).toEqual([hex(expected)]);
   }
   close();
+});
+
+/** A message of the peer, sealed as it would. */
+function peerSealer(): () => Uint8Array {
+  const peer = pairOf({ isInitiator: false, send: KEYS.b, receive: KEYS.a, remoteIndex: 10 });
+  return () => peer.seal(makePacket(PLAIN_FLOW, pattern(100)), MTU);
+}
+
+testPlane(
+  "a peer that is heard elsewhere is reported once, and answered there when the engine says so",
+  () => {
+    const ends = openEnds({});
+    const [seal, elsewhere] = [peerSealer(), ends.openSocket()];
+    const hear = (from: { toPlane(datagram: Uint8Array): void }, message = seal()): readonly string[] => {
+      from.toPlane(message);
+      ends.turn();
+      return ends.roamed().map(({ text }) => text);
+    };
+    expect(hear(ends)).toEqual([]);
+    expect(hear(elsewhere)).toEqual([elsewhere.address.text]);
+    expect(hear(elsewhere)).toEqual([]);
+    const address = encodeSockaddr(elsewhere.address);
+    ends.plane.apply({ kind: "send", peer: 1, to: { slot: 0, until: 1e9, inDoubt: false, address } });
+    ends.toDevice(concat(virtio(undefined, 0), makePacket(PLAIN_FLOW, pattern(100))));
+    ends.turn();
+    expect([elsewhere.datagrams().length, ends.datagrams().length]).toEqual([1, 0]);
+    expect(hear(elsewhere)).toEqual([]);
+    expect(hear(ends)).toEqual([ends.peerAddress.text]);
+    expect(hear(elsewhere)).toEqual([elsewhere.address.text]);
+    ends.close();
+  },
+);
+
+testPlane("of messages from two addresses that came together, each change of place is reported", () => {
+  const ends = openEnds({});
+  const [seal, elsewhere] = [peerSealer(), ends.openSocket()];
+  for (const from of [ends, elsewhere, elsewhere, ends, ends, elsewhere]) from.toPlane(seal());
+  ends.turn();
+  const [home, away] = [ends.peerAddress.text, elsewhere.address.text];
+  expect(ends.roamed().map(({ text }) => text)).toEqual([away, home, away]);
+  ends.close();
+});
+
+testPlane("only a message that proves the key, for the first time, says where a peer is, if it roams", () => {
+  const ends = openEnds({});
+  const [seal, elsewhere] = [peerSealer(), ends.openSocket()];
+  const [first, forged] = [seal(), seal()];
+  forged[40] = (forged[40] ?? 0) ^ 1;
+  ends.toPlane(first);
+  for (const message of [first, forged, Uint8Array.of(1, 2, 3)]) elsewhere.toPlane(message);
+  ends.turn();
+  expect(ends.roamed()).toEqual([]);
+  ends.plane.apply({ kind: "peer", peer: 1, prefixes: PREFIXES });
+  elsewhere.toPlane(seal());
+  ends.turn();
+  expect(ends.roamed()).toEqual([]);
+  expect(ends.counter(Counter.receivedPackets)).toBe(2);
+  ends.close();
 });
 
 testPlane("any datagram is refused, opened or handed to the engine as it came", () => {

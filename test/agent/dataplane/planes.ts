@@ -12,9 +12,18 @@ import { DataPlane, type PlaneOptions } from "../../../agent/src/dataplane/plane
 import { RingReader } from "../../../agent/src/dataplane/ring.ts";
 import { type FastCalls, loadFastCalls } from "../../../agent/src/io/ffi/fast-calls.ts";
 import { isAbsent } from "../../../agent/src/io/ffi/koffi.ts";
-import { AF_INET, encodeSockaddr, loadLibc, SOCK_DGRAM, SOL_SOCKET } from "../../../agent/src/io/ffi/libc.ts";
+import {
+  AF_INET,
+  decodeSockaddr,
+  encodeSockaddr,
+  loadLibc,
+  SOCK_DGRAM,
+  SOL_SOCKET,
+} from "../../../agent/src/io/ffi/libc.ts";
 
 export const MTU = 1280;
+/** The peer's. */
+export const PREFIXES: readonly string[] = ["100.0.0.0/8", "fd00::/8"];
 export const KEYS = { a: new Uint8Array(32).fill(0xa1), b: new Uint8Array(32).fill(0xb2) };
 const SECOND_KEYS = { a: new Uint8Array(32).fill(0xc3), b: new Uint8Array(32).fill(0xd4) };
 
@@ -45,6 +54,10 @@ export interface Ends {
   /** Packets written to the device, large ones cut. */
   fromDevice(): readonly Uint8Array[];
   toPlane(datagram: Uint8Array): void;
+  /** Another socket of the peer. */
+  openSocket(): PeerSocket;
+  /** Where the peer was heard, as the engine is told. */
+  roamed(): readonly IpPort[];
   /** What it sent to the peer. */
   datagrams(): readonly Uint8Array[];
   /** How many: reading them costs less than keeping them. */
@@ -57,6 +70,12 @@ export interface Ends {
   handedDatagrams(): readonly Uint8Array[];
   useSecondSession(other: Ends): void;
   close(): void;
+}
+
+export interface PeerSocket {
+  readonly address: IpPort;
+  toPlane(datagram: Uint8Array): void;
+  datagrams(): readonly Uint8Array[];
 }
 
 /** `refuse`: an errno for messages of `size` that the kernel shall not take as a train; 0 for those that it may. */
@@ -147,7 +166,7 @@ function openOne(
   const plane = new DataPlane(options, refusing, memory, layout);
   introduce(plane, isA, peerAddress);
   const ring = (place: Layout["packets"]): RingReader => new RingReader(memory.buffer, layout.control, place);
-  const [packets, datagrams] = [ring(layout.packets), ring(layout.datagrams)];
+  const [packets, datagrams, reports] = [ring(layout.packets), ring(layout.datagrams), ring(layout.reports)];
   const scratch = new Uint8Array(70_000);
   const readAll = (fd: number): Uint8Array[] => {
     const found: Uint8Array[] = [];
@@ -163,6 +182,12 @@ function openOne(
     toDevice: (read) => void c.write(deviceEnd, read),
     fromDevice: () => readAll(deviceEnd).flatMap((read) => (options.offload ? cutRead(read) : [read])),
     toPlane: (datagram) => void c.sendto(peer?.fd ?? -1, datagram, own.address),
+    openSocket() {
+      const { fd, address } = openUdp(false);
+      const send = (datagram: Uint8Array): void => void c.sendto(fd, datagram, own.address);
+      return { address, toPlane: send, datagrams: () => readAll(fd) };
+    },
+    roamed: () => records(reports, Kind.roamed).map(decodeSockaddr),
     datagrams: () => readAll(peer?.fd ?? -1),
     countDatagrams() {
       let count = 0;
@@ -227,7 +252,7 @@ function introduce(plane: DataPlane, isA: boolean, peerAddress: IpPort): void {
     localAddresses: ["0.0.0.0/0", "::/0"],
     excluded: [],
   });
-  plane.apply({ kind: "peer", peer: 1, prefixes: ["100.0.0.0/8", "fd00::/8"] });
+  plane.apply({ kind: "peer", peer: 1, prefixes: PREFIXES, roams: true });
   openSession(plane, 0, isA, KEYS);
   plane.apply({
     kind: "send",

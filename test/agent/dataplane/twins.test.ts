@@ -101,6 +101,7 @@ const step = fc.oneof(
   { weight: 10, arbitrary: out },
   { weight: 10, arbitrary: arriving },
   { weight: 1, arbitrary: fc.boolean().map((byPeer): Step => ({ kind: "rekey", byPeer })) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: "roam" }) },
 );
 const histories = fc.array(step, { minLength: 1, maxLength: 4 });
 
@@ -148,6 +149,7 @@ describe("made wrong on purpose, it is noticed:", () => {
       "the fast path's counters",
       fast((parts) => void (parts.counters = new Float64Array(Counter.sentPackets))),
     ],
+    ["the fast path's roaming", fast(({ roaming }) => void (roaming.noteSender = () => {}))],
     ["the engine's padding", { mtu: MTU + 16 - 3 }],
     ["the engine's allowed addresses", { allowedIps: ["100.0.0.0/8", "fd00::/8", "9.0.0.0/8", "900::/8"] }],
     ["the engine's numbers", { counters: () => new LocalCounters(65_536, 1n) }],

@@ -30,7 +30,7 @@ import { SessionTable } from "../../../agent/src/dataplane/session-table.ts";
 import { encodeSockaddr } from "../../../agent/src/io/ffi/libc.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
 import { seededRandom } from "../../sim/random.ts";
-import { type Ends, MTU, openEnds } from "./planes.ts";
+import { type Ends, MTU, openEnds, type PeerSocket } from "./planes.ts";
 
 /** What a test makes wrong on purpose, on one side. */
 export interface Mutation {
@@ -47,11 +47,14 @@ export type Fate = "pass" | "lost" | "twice" | "damaged" | "misnumbered" | "late
 export type Step =
   | { readonly kind: "out"; readonly header: Uint8Array; readonly bytes: Uint8Array }
   | { readonly kind: "in"; readonly packet: Uint8Array; readonly fate: Fate; readonly at: number }
-  | { readonly kind: "rekey"; readonly byPeer: boolean };
+  | { readonly kind: "rekey"; readonly byPeer: boolean }
+  /** The peer is at its other address from now on. */
+  | { readonly kind: "roam" };
 
 const ALLOWED = ["100.0.0.0/8", "fd00::/8"];
 const US = IpPort.parse("192.0.2.1:1");
 const PEER = IpPort.parse("192.0.2.2:2");
+const PEER_ELSEWHERE = IpPort.parse("192.0.2.3:3");
 /** Messages that may be sent a second time. */
 const REMEMBERED = 40;
 const SLOTS = 16;
@@ -71,6 +74,10 @@ export class Twins {
   readonly #random = seededRandom(7);
   readonly #cut: typeof cutPacket;
   readonly #former: Uint8Array[] = [];
+  /** The peer's other socket; whether it is there, and whether the engine and the fast path think so. */
+  readonly #elsewhere: PeerSocket;
+  #isElsewhere = false;
+  #isSentElsewhere = false;
   #late: Uint8Array[] = [];
   /** Begun by either side. */
   handshakes = 0;
@@ -80,6 +87,7 @@ export class Twins {
     const { suite = nodeSuite, mtu = MTU, allowedIps = ALLOWED, fast, counters } = mutation;
     this.#cut = mutation.cut ?? cutPacket;
     this.#ends = openEnds({ maxSessions: SLOTS });
+    this.#elsewhere = this.#ends.openSocket();
     fast?.(this.#ends.plane.parts);
     this.#store = new Store(this.#ends, counters ?? ((): SessionCounters => new LocalCounters(65_536)));
     const calendar = { now: () => wallTime(1_790_000_000_000 + this.#now) };
@@ -115,6 +123,9 @@ export class Twins {
       case "rekey":
         this.#rekey(step.byPeer);
         break;
+      case "roam":
+        this.#isElsewhere = !this.#isElsewhere;
+        break;
     }
   }
 
@@ -140,7 +151,7 @@ export class Twins {
         isQuiet = false;
         if (out.kind === "initiation") this.handshakes++;
         this.#store.note(out.payload);
-        this.#node.handleDatagram(PEER, out.payload, this.#now);
+        this.#node.handleDatagram(this.#from, out.payload, this.#now);
       }
       for (let out = this.#node.pollDatagram(); out !== undefined; out = this.#node.pollDatagram()) {
         isQuiet = false;
@@ -151,7 +162,25 @@ export class Twins {
     }
     while (this.#peer.pollEvent() !== undefined) continue;
     this.#drainNode();
-    this.#store.synchronize();
+    this.#tellAddress();
+  }
+
+  get #from(): IpPort {
+    return this.#isElsewhere ? PEER_ELSEWHERE : PEER;
+  }
+
+  /** Tells the fast path what the engine decides: in which session to send, and where to. */
+  #tellAddress(): void {
+    this.#isSentElsewhere = this.#node.status(this.#now)[0]?.directAddress?.text === PEER_ELSEWHERE.text;
+    this.#store.synchronize(this.#isSentElsewhere ? this.#elsewhere.address : this.#ends.peerAddress);
+  }
+
+  #compareAddresses(): void {
+    const engine = this.#node.status(this.#now)[0]?.directAddress?.text === PEER_ELSEWHERE.text;
+    const heard = this.#ends.roamed().at(-1);
+    const fast = heard === undefined ? this.#isSentElsewhere : heard.text === this.#elsewhere.address.text;
+    if (engine !== fast) throw new Error(`elsewhere: the engine says ${engine}, the fast path ${fast}`);
+    if (engine !== this.#isSentElsewhere) this.#tellAddress();
   }
 
   #send(header: Uint8Array, bytes: Uint8Array): void {
@@ -173,10 +202,12 @@ export class Twins {
     const isTooBig = typeof packets !== "string" && packets.some(({ length }) => length > MTU);
     // A read with a packet that the path does not carry is the engine's as a whole.
     same("packets left to the engine", left, isTooBig ? packets : []);
-    same("messages", this.#ends.datagrams(), isTooBig ? [] : expected);
+    const [at, notAt] = this.#isSentElsewhere ? [this.#elsewhere, this.#ends] : [this.#ends, this.#elsewhere];
+    same("messages", at.datagrams(), isTooBig ? [] : expected);
+    same("messages to where the peer is not", notAt.datagrams(), []);
     for (const message of expected) this.#peer.handleMessage(message, direct(US), this.#now);
     while (this.#peer.pollEvent() !== undefined) continue;
-    if (isTooBig) this.#store.synchronize();
+    if (isTooBig) this.#tellAddress();
     else this.#compareCounts(before, { malformed: uncut, sentPackets: expected.length });
   }
 
@@ -214,15 +245,16 @@ export class Twins {
 
   #receive(message: Uint8Array): void {
     const before = this.#counts();
-    this.#node.handleDatagram(PEER, message.slice(), this.#now);
+    this.#node.handleDatagram(this.#from, message.slice(), this.#now);
     const { packets: expected } = this.#drainNode();
-    this.#ends.toPlane(message);
+    (this.#isElsewhere ? this.#elsewhere : this.#ends).toPlane(message);
     this.#ends.turn();
     const handed = this.#ends.handedOver();
     const unknown = handed.filter(({ kind }) => kind === Kind.datagram).length;
     const delivered = [...this.#ends.fromDevice(), ...judged(handed)];
     same("packets", delivered, expected);
     this.#compareCounts(before, { unknown });
+    this.#compareAddresses();
   }
 
   /** What the node wants otherwise is nothing to compare: timers, events. */
@@ -346,7 +378,7 @@ class Store implements SessionStore {
   }
 
   /** The data plane goes on where the engine's handshake ended. */
-  synchronize(): void {
+  synchronize(peerAddress: IpPort): void {
     const { sessions } = this.#ends.plane.parts;
     for (const { index, counter } of this.#heard.splice(0)) {
       const slot = this.#slots.get(index);
@@ -355,7 +387,7 @@ class Store implements SessionStore {
     for (const slot of this.#slots.values())
       reserve.call(sessions, slot, (this.#sent.get(slot) ?? 0) - sessions.sent(slot));
     const slot = this.#slots.get(this.#newest) ?? 0;
-    const address = encodeSockaddr(this.#ends.peerAddress);
+    const address = encodeSockaddr(peerAddress);
     this.#ends.plane.apply({ kind: "send", peer: 1, to: { slot, until: 1e9, inDoubt: false, address } });
   }
 }
