@@ -252,7 +252,7 @@ export class DataPlaneHost implements FastPath {
   openRelayed(message: Uint8Array): boolean {
     if (message.length < MESSAGE_OVERHEAD || message[0] !== TRANSPORT || this.#closing !== undefined)
       return false;
-    const slot = this.sessions.slotOf(viewOf(message).getInt32(4, true));
+    const slot = this.sessions.slotOf(viewOf(message).getUint32(4, true));
     if (slot === undefined || !this.#told.has(slot)) return false;
     this.#relayed.pushBytes(Kind.datagram, message); // a full ring loses it, as a network does
     if (!this.#hasRelayed) queueMicrotask(() => this.#wakeReceiver());

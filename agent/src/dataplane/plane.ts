@@ -90,6 +90,8 @@ export class DataPlane {
   readonly #relayed: RingReader;
   #tables: SharedTables | undefined;
   #ready = 0;
+  /** Whether messages that came by a relay are this worker's to open now. */
+  #hasRelayed = false;
   /** Whose turn it is among those that are ready. */
   #first = DEVICE;
   #urgentBefore = 0;
@@ -165,13 +167,16 @@ export class DataPlane {
     table.leave();
     // Asked again by who leads only now: the one before may have read the wake-up that came with the stop.
     const mayRead = (this.#role !== "shared" || this.#leader.take(most)) && !this.mustStop;
-    this.#ready = mayRead ? calls.poll(base + layout.pollSet, this.#pollCount, most) : 0;
+    // The wake-up for them is gone once it was read, and one turn need not have taken all of them.
+    const isBehind = mayRead && this.#isRelayedWaiting;
+    this.#ready = mayRead ? calls.poll(base + layout.pollSet, this.#pollCount, isBehind ? 0 : most) : 0;
+    this.#hasRelayed = mayRead && this.#isRelayedWaiting;
     table.enter();
   }
 
   work(now: number): void {
     const { traffic, calls, wakeWorker, base, layout } = this.parts;
-    if (this.#ready > 0 && !this.mustStop) {
+    if ((this.#ready > 0 || this.#hasRelayed) && !this.mustStop) {
       if (this.#isReady(WAKE)) calls.read(wakeWorker, base + layout.eventValue, 8);
       if (this.#role === "shared") this.#workInTurns(now);
       else this.#workAlone(now);
@@ -184,8 +189,7 @@ export class DataPlane {
 
   #workAlone(now: number): void {
     const { udp4, udp6 } = this.parts;
-    const isReceiver = this.#role !== "outbound";
-    if (isReceiver && !this.#relayed.isEmpty) this.inbound.takeRelayed(this.#relayed, now);
+    if (this.#hasRelayed) this.inbound.takeRelayed(this.#relayed, now);
     if (this.#isReady(UDP4)) this.inbound.drain(udp4, now);
     if (this.#isReady(UDP6)) this.inbound.drain(udp6, now);
     // What was just delivered is often answered at once: to look costs less than to wait for it.
@@ -196,7 +200,7 @@ export class DataPlane {
   /** Reads what is ready, the directions by turns, and leaves the reading to others while there is much to do. */
   #workInTurns(now: number): void {
     const { udp4, udp6 } = this.parts;
-    if (!this.#relayed.isEmpty) {
+    if (this.#hasRelayed) {
       this.inbound.lead(-1);
       this.inbound.takeRelayed(this.#relayed, now);
       this.inbound.follow(now);
@@ -214,8 +218,14 @@ export class DataPlane {
     }
   }
 
+  get #isRelayedWaiting(): boolean {
+    return this.#role !== "outbound" && !this.#relayed.isEmpty;
+  }
+
   #isReady(index: number): boolean {
-    return index < this.#pollCount && this.#pollSet.getInt16(index * POLL_ENTRY + 6, true) !== 0;
+    return (
+      this.#ready > 0 && index < this.#pollCount && this.#pollSet.getInt16(index * POLL_ENTRY + 6, true) !== 0
+    );
   }
 
   /** Once for all that is in the rings; not again before the engine has read them. */

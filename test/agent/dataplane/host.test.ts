@@ -161,6 +161,28 @@ testHost(
   },
 );
 
+testHost.each([0x1234_5678, 0x9234_5678])(
+  "a relayed session is opened by a worker: index %i",
+  async (localIndex) => {
+    const { host, libc, device, close } = await start();
+    const keys = { send: new Uint8Array(32).fill(1), receive: new Uint8Array(32).fill(2) };
+    host.sessions.open({ keys, localIndex, remoteIndex: 6 });
+    host.decide({ kind: "filter", rules: [], localAddresses: [Prefix.parse("0.0.0.0/0")], excluded: [] });
+    host.decide({ kind: "peer", peer: PEER, prefixes: [Prefix.parse("100.64.0.1/32")] });
+    const session = { localIndex, expiresAt: instant(now() + 60_000) };
+    host.decide({ kind: "receive", peer: PEER, sessions: [session] });
+    const peer = new Keypair({
+      ...{ suite: nodeSuite, isInitiator: false, createdAt: instant(0), replayWindow: 64 },
+      ...{ keys: { send: keys.receive, receive: keys.send }, localIndex: 6, remoteIndex: localIndex },
+    });
+    const packet = makePacket(FLOW, pattern(100));
+    const isTaken = host.openRelayed(peer.seal(packet, 1280));
+    const length = isTaken ? await until(() => positive(libc.read(device, new Uint8Array(2000)))) : 0;
+    await close();
+    expect(length).toBe(packet.length);
+  },
+);
+
 const positive = (length: number): number | undefined => (length > 0 ? length : undefined);
 
 testHost.each([1, 2, 4])(

@@ -22,6 +22,8 @@ const SYN: Flow = {
   ...{ dontFragment: true, trafficClass: 0 },
 };
 const NOW = instant(1000);
+/** A wait that is not worth waiting for (ms). */
+const LONG = 100;
 const testPlane = canOpenPlanes;
 
 afterEach(closePlanes);
@@ -327,6 +329,20 @@ testPlane("only a message that proves the key, for the first time, says where a 
   expect(ends.counter(Counter.receivedPackets)).toBe(2);
   ends.close();
 });
+
+const RELAYED = 700;
+
+for (const role of ["both", "inbound", "shared"] as const) {
+  testPlane(`all messages of a relay are opened without another word, however many came: ${role}`, () => {
+    const ends = openEnds({ role });
+    const seal = peerSealer();
+    expect(Array.from({ length: RELAYED }, () => ends.relay(seal()))).not.toContain(false);
+    ends.wake();
+    for (let i = 0; i < 4; i++) ends.plane.turn(1000, LONG);
+    expect(ends.counter(Counter.receivedPackets)).toBe(RELAYED);
+    ends.close();
+  });
+}
 
 testPlane("any datagram is refused, opened or handed to the engine as it came", () => {
   const ends = openEnds({});

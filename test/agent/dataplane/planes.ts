@@ -9,7 +9,7 @@ import {
 } from "../../../agent/src/dataplane/memory.ts";
 import { Kind } from "../../../agent/src/dataplane/messages.ts";
 import { DataPlane, type PlaneOptions } from "../../../agent/src/dataplane/plane.ts";
-import { RingReader } from "../../../agent/src/dataplane/ring.ts";
+import { RingReader, RingWriter } from "../../../agent/src/dataplane/ring.ts";
 import { type FastCalls, loadFastCalls } from "../../../agent/src/io/ffi/fast-calls.ts";
 import { isAbsent } from "../../../agent/src/io/ffi/koffi.ts";
 import {
@@ -54,6 +54,9 @@ export interface Ends {
   /** Packets written to the device, large ones cut. */
   fromDevice(): readonly Uint8Array[];
   toPlane(datagram: Uint8Array): void;
+  /** As the engine hands over what came by a relay, and wakes the worker. Returns false when there is no room. */
+  relay(message: Uint8Array): boolean;
+  wake(): void;
   /** Another socket of the peer. */
   openSocket(): PeerSocket;
   /** Where the peer was heard, as the engine is told. */
@@ -167,6 +170,7 @@ function openOne(
   introduce(plane, isA, peerAddress);
   const ring = (place: Layout["packets"]): RingReader => new RingReader(memory.buffer, layout.control, place);
   const [packets, datagrams, reports] = [ring(layout.packets), ring(layout.datagrams), ring(layout.reports)];
+  const relayed = new RingWriter(memory.buffer, layout.control, layout.relayed);
   const scratch = new Uint8Array(70_000);
   const readAll = (fd: number): Uint8Array[] => {
     const found: Uint8Array[] = [];
@@ -182,6 +186,8 @@ function openOne(
     toDevice: (read) => void c.write(deviceEnd, read),
     fromDevice: () => readAll(deviceEnd).flatMap((read) => (options.offload ? cutRead(read) : [read])),
     toPlane: (datagram) => void c.sendto(peer?.fd ?? -1, datagram, own.address),
+    relay: (message) => relayed.pushBytes(Kind.datagram, message),
+    wake: () => void c.write(options.wakeWorker, Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0)),
     openSocket() {
       const { fd, address } = openUdp(false);
       const send = (datagram: Uint8Array): void => void c.sendto(fd, datagram, own.address);
