@@ -93,7 +93,6 @@ class FleetWebServer {
   #handle(request: IncomingMessage, response: ServerResponse): void {
     for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
     response.setHeader("content-security-policy", this.#policy);
-    const url = new URL(request.url ?? "/", "http://fleet.invalid");
     if (request.method !== "GET") return refuse(response, 405, "only GET");
     if (this.#token === undefined && !isLocalName(request.headers.host)) {
       return refuse(
@@ -102,11 +101,13 @@ class FleetWebServer {
         "this page is for localhost: give --listen an address of this machine for others",
       );
     }
-    const given = url.searchParams.get("token");
+    // Not `new URL`, which throws at what a client may send, such as "//".
+    const [path = "/", query = ""] = (request.url ?? "/").split(/\?(.*)/s);
+    const given = new URLSearchParams(query).get("token");
     if (given !== null && this.#matches(given)) return this.#welcome(response, given);
     if (!this.#isKnown(request))
       return refuse(response, 401, "open the address that `sallyport fleet --web` printed");
-    this.#answer(url.pathname, response);
+    this.#answer(path, response);
   }
 
   #answer(path: string, response: ServerResponse): void {

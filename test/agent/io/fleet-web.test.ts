@@ -29,11 +29,10 @@ async function start(host: string, token?: string): Promise<URL> {
   return url;
 }
 
-/** `fetch` would not send another Host. */
-function statusWithHost(url: URL, host: string): Promise<number> {
+/** `fetch` would not send another Host, nor a path as it is written. */
+function statusOf({ hostname, port }: URL, path: string, host = "localhost"): Promise<number> {
   return new Promise((resolve, reject) => {
-    const { hostname, port, pathname } = url;
-    const asked = request({ hostname, port, path: pathname, headers: { host } }, (response) => {
+    const asked = request({ hostname, port, path, headers: { host } }, (response) => {
       response.resume();
       resolve(response.statusCode ?? 0);
     });
@@ -85,9 +84,9 @@ test("a reading that fails is told, and the next one is tried", async () => {
 
 test("on loopback a name that was led here is refused", async () => {
   const url = await start("127.0.0.1");
-  expect(await statusWithHost(url, `localhost:${url.port}`)).toBe(200);
-  expect(await statusWithHost(url, "evil.example")).toBe(403);
-  expect(await statusWithHost(url, "127.0.0.1.evil.example")).toBe(403);
+  expect(await statusOf(url, "/", `localhost:${url.port}`)).toBe(200);
+  expect(await statusOf(url, "/", "evil.example")).toBe(403);
+  expect(await statusOf(url, "/", "127.0.0.1.evil.example")).toBe(403);
 });
 
 test("any other address needs the token, which is turned into a cookie", async () => {
@@ -119,3 +118,13 @@ test("other paths and methods are not there", async () => {
   expect((await fetch(new URL("/../etc/passwd", url))).status).toBe(404);
   expect((await fetch(url, { method: "POST" })).status).toBe(405);
 });
+
+test.each(["//", "//x:y/", "/\\\\", "http://[/", "/%", "/?token=%", "*"])(
+  "the path %s of a stranger is refused as any other, and the page goes on",
+  async (path) => {
+    const url = await start("0.0.0.0", TOKEN);
+    expect(await statusOf(url, path)).toBe(401);
+    const known = { headers: { authorization: `Bearer ${TOKEN}` } };
+    expect((await fetch(new URL("/", url), known)).status).toBe(200);
+  },
+);
