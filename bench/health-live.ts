@@ -56,7 +56,7 @@ export async function measureLive(
     ...{ host: "127.0.0.1", port: 0, token: undefined, interval: PAGE_INTERVAL },
     read: async () => fleetOf(await reader.read()),
   });
-  const page = followPage(web.url);
+  const page = followPage(web.urls[0]);
   const writer = await startHealthTags({
     ...{ mode: "on", stateDir: folder, log: silentLog, tags },
     read: () => stateOf(path),

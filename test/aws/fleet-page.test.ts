@@ -44,18 +44,22 @@ beforeEach(async () => {
       "sallyport:peers": "0/4 direct",
     }),
   ];
-  const read = () => {
-    const now = wallTime(Date.now());
-    const regions = ["ap-south-1", "eu-central-1", "us-east-1"];
-    return Promise.resolve(fleetOf({ at: now, regions, instances: fleet, failures: [] }));
-  };
-  web = await startFleetWeb({ host: "127.0.0.1", port: 0, token: undefined, interval: millis(300), read });
+  await serve("127.0.0.1", 0);
   await open();
 }, 60_000);
 afterEach(async () => {
   await context?.close();
   await web?.close();
 });
+
+async function serve(host: string, port: number): Promise<void> {
+  const read = () => {
+    const now = wallTime(Date.now());
+    const regions = ["ap-south-1", "eu-central-1", "us-east-1"];
+    return Promise.resolve(fleetOf({ at: now, regions, instances: fleet, failures: [] }));
+  };
+  web = await startFleetWeb({ host, port, token: undefined, interval: millis(300), read });
+}
 
 function node(
   region: string,
@@ -77,7 +81,7 @@ async function open(options: Parameters<Browser["newContext"]>[0] = {}): Promise
   page.on("console", (message) => {
     if (message.type() === "error") errors.push(message.text());
   });
-  await page.goto(web.url);
+  await page.goto(web.urls[0]);
   await page.waitForSelector("tbody tr");
 }
 
@@ -94,7 +98,7 @@ it("regions, nodes and their paths are shown, and nobody else is asked", async (
   );
   expect(await textOf("#state")).toMatch(/^4 nodes in 3 regions, read at /);
   expect(await page.getByRole("button", { name: "1 unhealthy" }).count()).toBe(1);
-  expect(asked.every((url) => url.startsWith(web.url))).toBe(true);
+  expect(asked.every((url) => url.startsWith(web.urls[0]))).toBe(true);
   expect(errors).toEqual([]);
 }, 60_000);
 
@@ -173,26 +177,34 @@ it("on a phone nothing is cut off, and controls are big enough for a thumb", asy
 }, 60_000);
 
 it("a lost connection is said, and won back", async () => {
-  const { port } = new URL(web.url);
+  const { port } = new URL(web.urls[0]);
   await web.close();
   await page.locator("#state", { hasText: "connection is lost" }).waitFor();
-  const read = () =>
-    Promise.resolve(
-      fleetOf({
-        at: wallTime(Date.now()),
-        regions: ["us-east-1"],
-        instances: fleet.slice(0, 1),
-        failures: [],
-      }),
-    );
-  web = await startFleetWeb({
-    host: "127.0.0.1",
-    port: Number(port),
-    token: undefined,
-    interval: millis(300),
-    read,
-  });
+  fleet.splice(1, 1);
+  await serve("127.0.0.1", Number(port));
   await rowOf(FRA).waitFor({ state: "detached", timeout: 15_000 });
+}, 60_000);
+
+it("a page whose address holds no longer says so, and goes on saying so", async () => {
+  await context.close();
+  await web.close();
+  await serve("0.0.0.0", 0);
+  await open();
+  const { port } = new URL(web.urls[0]);
+  await web.close();
+  await serve("0.0.0.0", Number(port)); // with another token
+  await page.locator("#state", { hasText: "no longer live" }).waitFor({ timeout: 15_000 });
+  await page.evaluate("draw()"); // as every five seconds
+  expect(await textOf("#state")).toMatch(/no longer live: open the address .* printed last \(4 nodes in/);
+}, 60_000);
+
+it("the history goes on after more changes than are kept", async () => {
+  for (let i = 0; i < 520; i++) fleet.push(node("us-east-1", `i-${i}`, `n${i}`));
+  await page.locator("tbody tr").nth(523).waitFor();
+  expect(await page.locator("#changes li").count()).toBe(500);
+  fleet[1] = node("eu-central-1", FRA, "fra", { "sallyport:path": "relay:nyc" });
+  await page.locator("#changes li").first().filter({ hasText: "fra: path direct → relay:nyc" }).waitFor();
+  expect(await page.locator("#changes li").count()).toBe(500);
 }, 60_000);
 
 it("it looks like the picture in the README", async () => {

@@ -81,7 +81,7 @@ async function serveFleet(reader: FleetReader, flags: FleetFlags, context: Comma
     read: async () => fleetOf(await reader.read()),
   });
   try {
-    stdout.write(`${page.url}\n`);
+    printLines(stdout, page.urls);
     if (!interrupt.aborted) await once(interrupt, "abort");
   } finally {
     await page.close();

@@ -2,6 +2,8 @@
 import type { Fleet, FleetNode } from "./fleet.ts";
 
 export interface FleetChange {
+  /** Counted from 1: what is no longer kept counts, too. */
+  readonly number: number;
   readonly at: string;
   readonly region: string;
   readonly instance: string;
@@ -30,6 +32,7 @@ const KEPT = 500;
 export class FleetHistory {
   readonly #known = new Map<string, { node: FleetNode; since: Since }>();
   readonly #changes: FleetChange[] = [];
+  #told = 0;
   #fleet: Fleet | undefined;
 
   handle(fleet: Fleet): void {
@@ -77,7 +80,7 @@ export class FleetHistory {
     from: string,
     to: string,
   ): void {
-    this.#changes.unshift({ at, region, instance, name, what, from, to });
+    this.#changes.unshift({ number: ++this.#told, at, region, instance, name, what, from, to });
     this.#changes.length = Math.min(this.#changes.length, KEPT);
   }
 }

@@ -11,11 +11,13 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { networkInterfaces } from "node:os";
 import { Ip } from "../base/address.ts";
 import type { Millis } from "../base/time.ts";
 import type { Fleet } from "../health/fleet.ts";
 import { FleetHistory } from "../health/fleet-history.ts";
 import { listenTcp, type TcpListener } from "./listen.ts";
+import type { Interfaces } from "./local-addresses.ts";
 
 export interface FleetWebOptions {
   readonly host: string;
@@ -27,8 +29,8 @@ export interface FleetWebOptions {
 }
 
 export interface FleetWeb {
-  /** For people; with the token where one is needed. */
-  readonly url: string;
+  /** For people: one for each address that leads here, with the token where one is needed. */
+  readonly urls: readonly [string, ...string[]];
   close(): Promise<void>;
 }
 
@@ -46,14 +48,27 @@ export async function startFleetWeb(options: FleetWebOptions): Promise<FleetWeb>
   const server = new FleetWebServer(page, token, options);
   const listener = await server.listen();
   const { ip, port } = listener.address;
-  const host = ip.isV4 ? ip.text : `[${ip.text}]`;
+  const urlOf = (at: Ip): string =>
+    `http://${at.isV4 ? at.text : `[${at.text}]`}:${port}/${token === undefined ? "" : `?token=${token}`}`;
+  const [first, ...others] = addressesBehind(ip);
   return {
-    url: `http://${host}:${port}/${token === undefined ? "" : `?token=${token}`}`,
+    urls: [urlOf(first), ...others.map(urlOf)],
     async close() {
       server.stop();
       await listener.close();
     },
   };
+}
+
+/** Of all of this machine's addresses those that others may come by: a tunnel's too, a link's own not. */
+export function addressesBehind(bound: Ip, interfaces: Interfaces = networkInterfaces()): [Ip, ...Ip[]] {
+  if (!bound.isUnspecified) return [bound];
+  const all = Object.values(interfaces)
+    .flatMap((addresses = []) => addresses)
+    .flatMap(({ address, internal }) => (internal ? [] : (Ip.tryParse(address) ?? [])))
+    .filter((ip) => !ip.isLinkLocal && (ip.isV4 || !bound.isV4));
+  const [first = Ip.parse(bound.isV4 ? "127.0.0.1" : "::1"), ...others] = all;
+  return [first, ...others];
 }
 
 const COOKIE = "sallyport-fleet";

@@ -67,8 +67,10 @@ test("a region that can not be read takes no node away", () => {
   expect(history.view?.changes).toEqual([]);
 });
 
-test("what is kept has an end", () => {
+test("what is kept has an end, and each change its number", () => {
   const history = new FleetHistory();
   for (let i = 0; i < 2_000; i++) history.handle(fleetAt(i, { a: i % 2 === 0 ? "direct" : "mixed" }));
   expect(history.view?.changes).toHaveLength(500);
+  const numbers = history.view?.changes.map(({ number }) => number);
+  expect(numbers).toEqual(Array.from({ length: 500 }, (_, i) => 1_999 - i));
 });

@@ -1,7 +1,8 @@
 import { request } from "node:http";
+import { Ip } from "../../../agent/src/base/address.ts";
 import { millis, seconds, wallTime } from "../../../agent/src/base/time.ts";
 import { type Fleet, fleetOf } from "../../../agent/src/health/fleet.ts";
-import { type FleetWeb, startFleetWeb } from "../../../agent/src/io/fleet-web.ts";
+import { addressesBehind, type FleetWeb, startFleetWeb } from "../../../agent/src/io/fleet-web.ts";
 
 const EMPTY = fleetOf({ at: wallTime(0), regions: ["eu-west-1"], instances: [], failures: [] });
 const TOKEN = "0123456789abcdefghij";
@@ -24,8 +25,8 @@ async function start(host: string, token?: string): Promise<URL> {
     return await read();
   };
   web = await startFleetWeb({ host, port: 0, token, interval: millis(50), read: counted });
-  const url = new URL(web.url);
-  if (url.hostname === "0.0.0.0") url.hostname = "127.0.0.1";
+  const url = new URL(web.urls[0]);
+  if (host === "0.0.0.0") url.hostname = "127.0.0.1";
   return url;
 }
 
@@ -128,3 +129,31 @@ test.each(["//", "//x:y/", "/\\\\", "http://[/", "/%", "/?token=%", "*"])(
     expect((await fetch(new URL("/", url), known)).status).toBe(200);
   },
 );
+
+test.each([
+  ["0.0.0.0", ["192.0.2.4", "100.64.0.1"]],
+  ["::", ["192.0.2.4", "2001:db8::4", "100.64.0.1"]],
+  ["192.0.2.4", ["192.0.2.4"]],
+  ["127.0.0.1", ["127.0.0.1"]],
+])("who listens on %s is told the addresses that others can open", (bound, want) => {
+  const interfaces = {
+    lo: [
+      { address: "127.0.0.1", internal: true },
+      { address: "::1", internal: true },
+    ],
+    eth0: [
+      { address: "192.0.2.4", internal: false },
+      { address: "2001:db8::4", internal: false },
+      { address: "fe80::4", internal: false },
+    ],
+    tailscale0: [{ address: "100.64.0.1", internal: false }],
+  };
+  expect(addressesBehind(Ip.parse(bound), interfaces).map(String)).toEqual(want);
+});
+
+test("a machine without a network has its loopback address", async () => {
+  expect(addressesBehind(Ip.parse("0.0.0.0"), {}).map(String)).toEqual(["127.0.0.1"]);
+  const { port } = await start("0.0.0.0", TOKEN);
+  expect(web?.urls.join(" ")).not.toContain("0.0.0.0");
+  expect(web?.urls.every((url) => url.endsWith(`:${port}/?token=${TOKEN}`))).toBe(true);
+});
