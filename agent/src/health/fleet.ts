@@ -76,13 +76,14 @@ export function fleetOf(reading: FleetReading): Fleet {
 export const CONDITIONS = ["relayed", "unhealthy", "stale"] as const;
 export type Condition = (typeof CONDITIONS)[number];
 
-/** Those that hold of at least one node. Where nobody reports at all, that is `stale`. */
+/** Those that hold of at least one node, as its verdict is. Where nobody reports at all, that is `stale`. */
 export function conditionsOf({ nodes }: Fleet): ReadonlySet<Condition> {
   const holding = new Set<Condition>();
   if (nodes.length === 0) holding.add("stale");
-  for (const { path, health, doubt } of nodes) {
-    if (doubt !== null) holding.add("stale");
-    else if (health !== HEALTHY) holding.add("unhealthy");
+  for (const { verdict, path } of nodes) {
+    if (verdict === "unhealthy") holding.add("unhealthy");
+    if (verdict === "unknown") holding.add("stale");
+    // Who is ill may be relayed beside.
     if (path === "mixed" || path.startsWith("relay:")) holding.add("relayed");
   }
   return holding;
