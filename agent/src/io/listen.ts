@@ -14,16 +14,22 @@ const FIRST_FREE_PORT = 1024;
 
 /**
  * Binds a TCP server; port 0 is any that is free. `host` "::" takes IPv4 too, and alone where there is no IPv6.
+ * @param flag by which the user chose the address, for errors
  * @throws OperationError that says what stands in the way
  */
-export async function listenTcp(server: Server, host: string, port: number): Promise<TcpListener> {
+export async function listenTcp(
+  server: Server,
+  host: string,
+  port: number,
+  flag = "--listen",
+): Promise<TcpListener> {
   // Node itself does not know the connections of a server once TLS or an upgrade has them.
   const sockets = new Set<Socket>();
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
   });
-  const address = await bindTcp(server, host, port);
+  const address = await bindTcp(server, host, port, flag);
   return {
     address,
     async close() {
@@ -35,12 +41,13 @@ export async function listenTcp(server: Server, host: string, port: number): Pro
   };
 }
 
-async function bindTcp(server: Server, host: string, port: number): Promise<IpPort> {
+async function bindTcp(server: Server, host: string, port: number, flag: string): Promise<IpPort> {
   try {
     await listenOnce(server, host, port);
   } catch (error) {
-    if (host === "::" && codeOf(error) === "EAFNOSUPPORT") return await bindTcp(server, "0.0.0.0", port);
-    throw listenError(host, port, error);
+    if (host === "::" && codeOf(error) === "EAFNOSUPPORT")
+      return await bindTcp(server, "0.0.0.0", port, flag);
+    throw listenError(host, port, flag, error);
   }
   const { address, port: bound } = server.address() as AddressInfo;
   return new IpPort(Ip.parse(address), bound);
@@ -56,19 +63,19 @@ function listenOnce(server: Server, host: string, port: number): Promise<void> {
   });
 }
 
-function listenError(host: string, port: number, cause: unknown): OperationError {
+function listenError(host: string, port: number, flag: string, cause: unknown): OperationError {
   switch (codeOf(cause)) {
     case "EADDRINUSE":
       return new OperationError(
         "tcp-port-in-use",
-        `TCP port ${port} is in use by another program: choose another with --listen, or stop it`,
+        `TCP port ${port} is in use by another program: choose another with ${flag}, or stop it`,
         { cause },
       );
     case "EACCES":
       return new OperationError(
         "tcp-no-permission",
         `no permission to listen on TCP port ${port}: run as root, give CAP_NET_BIND_SERVICE, or choose a port ` +
-          `from ${FIRST_FREE_PORT} with --listen`,
+          `from ${FIRST_FREE_PORT} with ${flag}`,
         { cause },
       );
     case "EADDRNOTAVAIL":
@@ -76,13 +83,13 @@ function listenError(host: string, port: number, cause: unknown): OperationError
     case "EAI_AGAIN":
       return new OperationError(
         "tcp-no-address",
-        `${host} is no address of this machine: give one that is with --listen, or "::" for all`,
+        `${host} is no address of this machine: give one that is with ${flag}, or "::" for all`,
         { cause },
       );
     default:
       return new OperationError(
         "tcp-listen",
-        `can not listen on ${host} port ${port} (${codeOf(cause)}): choose another address with --listen`,
+        `can not listen on ${host} port ${port} (${codeOf(cause)}): choose another address with ${flag}`,
         { cause },
       );
   }

@@ -1,7 +1,7 @@
 import { NodePublic } from "../../../agent/src/base/keys.ts";
 import { IpPort } from "../../../agent/src/base/address.ts";
 import { silentLog } from "../../../agent/src/base/log.ts";
-import { instant, wallTime } from "../../../agent/src/base/time.ts";
+import { instant, millis, wallTime } from "../../../agent/src/base/time.ts";
 import { direct, regionId, relay } from "../../../agent/src/core/path/path.ts";
 import { Traffic } from "../../../agent/src/engine/traffic.ts";
 import { EmbeddedMetrics } from "../../../agent/src/health/embedded-metrics.ts";
@@ -118,18 +118,32 @@ test("Prometheus gets every metric with its meaning and its type", async () => {
   }
 });
 
-test("a port that is taken is a warning, and the node goes on", async () => {
-  const warnings: string[] = [];
-  const log = { ...silentLog, warn: (event: string) => void warnings.push(event) };
-  const options = { read: () => [], log };
+test("a port that is taken is one warning, the node goes on, and listens there once it is free", async () => {
+  const said: string[] = [];
+  const note = (event: string) => void said.push(event);
+  const options = { read: () => [], log: { ...silentLog, warn: note, info: note }, retryMs: millis(20) };
   const first = await startMetricsServer({ ...options, listen: { host: "127.0.0.1", port: 0 } });
-  const second = await startMetricsServer({
-    ...options,
-    listen: { host: "127.0.0.1", port: first.port ?? 0 },
-  });
+  const { port = 0 } = first;
+  const second = await startMetricsServer({ ...options, listen: { host: "127.0.0.1", port } });
   expect(second.port).toBeUndefined();
-  expect(warnings).toEqual(["metrics-off"]);
-  await Promise.all([first.close(), second.close()]);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(said).toEqual(["metrics-off"]);
+  await first.close();
+  while (second.port === undefined) await new Promise((resolve) => setTimeout(resolve, 10));
+  expect((await fetch(`http://127.0.0.1:${port}/metrics`)).status).toBe(200);
+  expect(said).toEqual(["metrics-off", "metrics-on"]);
+  await second.close();
+});
+
+test("an address that the machine does not have yet is named with the option that chose it", async () => {
+  const warnings: unknown[] = [];
+  const log = { ...silentLog, warn: (...said: unknown[]) => void warnings.push(said) };
+  const server = await startMetricsServer({
+    ...{ listen: { host: "192.0.2.77", port: 9641 }, read: () => [], log },
+  });
+  await server.close();
+  expect(JSON.stringify(warnings)).toMatch(/192\.0\.2\.77 is no address of this machine.*--metrics/);
+  expect(JSON.stringify(warnings)).not.toContain("--listen");
 });
 
 test("CloudWatch gets one line in its format: gauges as they are, counters since the line before", () => {
