@@ -61,7 +61,7 @@ const step = z.union([
       .string()
       .regex(/^(direct|relay|blocked|reachable|same node|(relay|exit address|tag [a-z:]+) = .+)$/)
       .describe(
-        "direct, relay (or “relay = CODE” of the region that has to carry it), reachable (a web page inside the tunnel), blocked (exit traffic gets nowhere), same node, “exit address = ADDRESS”, where ADDRESS may be nat-gateway or ingress, or “tag KEY = VALUE” of the instance “to”, while “from” sends packets to it",
+        "direct, relay (or “relay = CODE” of the region that has to carry it), reachable (a ping of ICMP through the tunnel is answered), blocked (exit traffic gets nowhere), same node, “exit address = ADDRESS”, where ADDRESS may be nat-gateway or ingress, or “tag KEY = VALUE” of the instance “to”, while “from” sends packets to it",
       ),
     sourcePort: port.optional().describe("Of the exit traffic: it is UDP then."),
     mustFail: z

@@ -2,41 +2,17 @@
  * Scenarios as `sallyport lab test` plays them, with the built program. That of the tags waits for minutes most of the time (no
  * node writes them twice in one), so it is played beside the others.
  */
-import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { canBuildLabs, LAB_PROGRAM, testWithLab } from "./bundle.ts";
+import { ours, play, type Played } from "./play.ts";
 
 const root = join(__dirname, "../..");
 const testWithBuild = testWithLab();
 const LIMIT_MS = 600_000;
 /** From a change to its tag, as promised. */
 const PROMISED_S = 90;
-
-interface Played {
-  readonly code: number | null;
-  readonly lines: readonly string[];
-  /** Those with a tick or a cross. */
-  readonly steps: readonly string[];
-}
-
-function play(scenario: string): Promise<Played> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [LAB_PROGRAM, "test", scenario]);
-    let said = "";
-    child.stdout.on("data", (text) => (said += String(text)));
-    child.stderr.on("data", (text) => (said += String(text)));
-    child.on("error", reject);
-    child.on("close", (code) => {
-      const lines = said.split("\n");
-      resolve({ code, lines, steps: lines.filter((line) => /^ {2}[✓✗]/.test(line)) });
-    });
-  });
-}
-
-const ours = (name: string): string => join(root, "lab/scenarios", `${name}.lab.yaml`);
-const failedOf = ({ steps }: Played): readonly string[] => steps.filter((line) => line.includes("✗"));
 
 let tags: Promise<Played> | undefined;
 
@@ -48,7 +24,7 @@ testWithBuild(
   "an exit node that is renewed, and one that is killed, comes back with its key and all its addresses, and is direct again",
   async () => {
     const played = await play(ours("self-healing"));
-    expect(failedOf(played)).toEqual([]);
+    expect(played.failed).toEqual([]);
     const { code, steps } = played;
     const same = steps.filter((line) => line.includes("same node"));
     expect(same).toHaveLength(2);
@@ -66,7 +42,7 @@ testWithBuild(
   "without the sport rule, its iif lo or masquerade what they are for fails, and works again with them",
   async () => {
     const played = await play(ours("broken-on-purpose"));
-    expect(failedOf(played)).toEqual([]);
+    expect(played.failed).toEqual([]);
     const must = played.steps.filter((line) => line.includes("as it must not"));
     expect(must).toEqual([
       expect.stringMatching(/not exit address = nat-gateway \(UDP port 41641\) .*the internet sees nobody/),
@@ -82,7 +58,7 @@ testWithBuild(
   "exit traffic goes nowhere while the exit node is cut off",
   async () => {
     const played = await play(ours("no-leak"));
-    expect(failedOf(played)).toEqual([]);
+    expect(played.failed).toEqual([]);
     expect([played.code, played.steps.length]).toEqual([0, 5]);
   },
   LIMIT_MS,
@@ -127,7 +103,7 @@ testWithBuild(
   async () => {
     if (tags === undefined) throw new Error("it was not begun");
     const played = await tags;
-    expect(failedOf(played)).toEqual([]);
+    expect(played.failed).toEqual([]);
     const [, cut, restored] = played.steps.filter((line) => line.includes("tag sallyport:path"));
     process.stdout.write(`${cut ?? ""}\n${restored ?? ""}\n`);
     expect(cut).toMatch(/relay:us-east-1, [\d.]+ s after “cut laptop”/);
