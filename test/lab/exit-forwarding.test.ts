@@ -1,5 +1,7 @@
 import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { sleep } from "../../lab/system.ts";
 import { requires } from "../skip.ts";
 import { canBuildLabs, LAB_NEEDS } from "./bundle.ts";
 import { ExitWorld, INGRESS_PUBLIC, INGRESS_V6, NAT_PUBLIC, PORT, SERVER, SERVER_V6 } from "./exit-world.ts";
@@ -230,6 +232,28 @@ it("on stop everything is as it was", async () => {
   ).toBe("0\n0\n0\n");
 }, 20_000);
 
+it("a restore that the kernel refuses is tried again until it holds, and nothing is carried in between", async () => {
+  const refusal = join(world.folder, "refuse");
+  const refusing = `[ ! -e ${refusal} ] || [ "$1" != -f ] || { echo "Error: Device or resource busy" >&2; exit 1; }`;
+  writeFileSync(join(world.folder, "nft"), `#!/bin/sh\n${refusing}\nPATH=/usr/sbin:/sbin exec nft "$@"\n`, {
+    mode: 0o755,
+  });
+  // Without rules of routing, whose loss would be noticed by its own check.
+  await world.forward({ mode: "direct", env: { PATH: `${world.folder}:${process.env["PATH"] ?? ""}` } });
+  await world.sh(`touch ${refusal}; nft delete table inet sallyport`);
+  await world.until("a reason", () => world.reasons().length > 0);
+  // It looks again after three seconds.
+  await sleep(4_000);
+  expect(world.reasons()).toEqual([expect.stringMatching(/^forwarding-failed: .*Device or resource busy/)]);
+  expect(world.said("state")).toMatchObject({ open: false, applied: false });
+  await world.sh(`rm ${refusal}`);
+  await world.until("no reason", () => JSON.stringify(world.said("state")).includes('"applied":true'));
+  expect(await world.sh("nft list table inet sallyport")).toContain("masquerade");
+  expect(await askTcp(`${SERVER}:8080`)).toBe(NAT_PUBLIC);
+  expect(world.reasons()).toEqual([]);
+  await world.stopForwarding();
+}, 30_000);
+
 it("with snat, IPv6 leaves by the ingress interface's own address, and IPv4 as before", async () => {
   await world.forward({ ipv6: "snat" });
   expect(await askTcp(`[${SERVER_V6}]:8080`)).toBe(INGRESS_V6);
@@ -252,7 +276,7 @@ it("exit traffic with another address than was promised is dropped; as soon as i
   );
   expect(reason).toContain("would be seen from 192.0.2.1, not from 192.0.2.99");
   expect(await askTcp(`${SERVER}:8080`)).toBe("silence");
-  expect(world.said("state")).toEqual({ open: false, proven: false });
+  expect(world.said("state")).toEqual({ open: false, applied: true, proven: false });
 
   await world.sh(
     "ip address add 192.0.2.99/24 dev n1; nft flush chain ip nat out; nft add rule ip nat out oif n1 snat to 192.0.2.99",

@@ -45,7 +45,8 @@ process.on("SIGTERM", () => void forwarding.close().then(() => process.exit(0)))
 const keepAlive = setInterval(() => {
   say(`reasons ${JSON.stringify(forwarding.reasons())}`);
   say(`tuning ${JSON.stringify(forwarding.tuned)}`);
-  say(`state ${JSON.stringify({ open: forwarding.isOpen, proven: forwarding.proof.proven })}`);
+  const { isOpen: open, isApplied: applied, proof } = forwarding;
+  say(`state ${JSON.stringify({ open, applied, proven: proof.proven })}`);
 }, 200);
 await forwarding.start();
 if (settings.seenPort !== undefined) forwarding.handleSeenPort(IpPort.parse(settings.seenPort));

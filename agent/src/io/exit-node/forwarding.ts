@@ -33,7 +33,7 @@ export interface ForwardingOptions {
   readonly egressAddresses?: readonly Ip[];
   /** Firewalls of others that are told to accept what is forwarded. @default none */
   readonly accept?: readonly AcceptingFirewall[];
-  /** The kernel was told something else. */
+  /** The kernel was told something else, or `isApplied` has changed. */
   readonly onApplied?: () => void;
   readonly log: Log;
 }
@@ -117,9 +117,9 @@ export class Forwarding {
     return this.#plan?.open === true && this.#failure === undefined;
   }
 
-  /** Whether the kernel knows what to do with what comes out of the tunnel; until then it may forward it as it is. */
+  /** Whether the kernel does as it is told with what comes out of the tunnel; where not, it may forward it as it is. */
   get isApplied(): boolean {
-    return this.#plan !== undefined;
+    return this.#plan !== undefined && this.#failure === undefined;
   }
 
   /** What was set so that forwarding costs less. */
@@ -218,6 +218,7 @@ export class Forwarding {
   async #lookOnce(): Promise<void> {
     if (this.#closed) return;
     this.#forgetTimer();
+    const [plan, isApplied] = [this.#plan, this.isApplied];
     try {
       await this.#reconcile();
       this.#failure = undefined;
@@ -226,6 +227,7 @@ export class Forwarding {
       // What was changed before it failed is heard, too, and is no reason to try again at once.
       this.#forgetTimer();
     }
+    if (plan !== this.#plan || isApplied !== this.isApplied) this.#options.onApplied?.();
     const quiet = this.reasons().length === 0 ? LOOK_EVERY_MS : LOOK_AGAIN_MS;
     this.#lookIn(this.#watch?.isLive === true ? quiet : LOOK_OFTEN_MS);
   }
@@ -255,12 +257,11 @@ export class Forwarding {
       const { open, layout, reasons } = plan;
       const egress = layout?.egress;
       log.info("forwarding", { open, egress, ingress: layout?.ingress.device, reasons: codes(reasons) });
-      this.#options.onApplied?.();
     } else if (await this.#kernel.isChanged()) {
+      await this.#kernel.restore(plan);
       log.warn("forwarding-restored", {
         why: "somebody changed routes, rules, forwarding or the packet filter",
       });
-      await this.#kernel.restore(plan);
     }
   }
 

@@ -56,12 +56,17 @@ export class KernelState {
     this.#lines = lines;
     await setLines(plan);
     await this.#setSysctls(plan.sysctls);
-    this.#fingerprint = await this.#print();
+    const print = await this.#print();
+    if (!print.includes(`table inet ${this.#names.nftTable} {`)) {
+      const text = `the table "inet ${this.#names.nftTable}" was gone as soon as it was set: see who else changes nftables`;
+      throw new OperationError("forwarding-lost", text);
+    }
+    this.#fingerprint = print;
   }
 
-  /** Whether somebody has changed what was applied; `false` before anything was. */
+  /** Whether the kernel's state is not what was applied: somebody has changed it, or applying it failed half-way. */
   async isChanged(): Promise<boolean> {
-    if (this.#fingerprint === undefined) return false;
+    if (this.#fingerprint === undefined) return true;
     const sysctls = await Promise.all(
       [...this.#changed].map(async ([path, { is }]) => (await readSysctl(path)) ?? is),
     );
