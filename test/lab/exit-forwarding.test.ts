@@ -254,6 +254,18 @@ it("a restore that the kernel refuses is tried again until it holds, and nothing
   await world.stopForwarding();
 }, 30_000);
 
+it("an instance whose metadata do not answer carries nothing; as soon as they do, it keeps devices out of its networks", async () => {
+  const unanswered = { path: "network/interfaces/macs/", times: 1 };
+  const started = await world.forward({ mode: "direct", unanswered });
+  expect(started.lines).toContain("ready closed");
+  expect(world.reasons()).toEqual([expect.stringMatching(/^metadata-missing: .*nobody answers/)]);
+  expect(await askTcp(`${SERVER}:8080`)).toBe("silence");
+  await world.until("no reason", () => world.reasons().length === 0);
+  expect(await world.sh("nft list set inet sallyport own4")).toContain("10.0.0.0/16");
+  expect(await askTcp(`${SERVER}:8080`)).toBe(NAT_PUBLIC);
+  await world.stopForwarding();
+}, 30_000);
+
 it("with snat, IPv6 leaves by the ingress interface's own address, and IPv4 as before", async () => {
   await world.forward({ ipv6: "snat" });
   expect(await askTcp(`[${SERVER_V6}]:8080`)).toBe(INGRESS_V6);

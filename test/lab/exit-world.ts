@@ -40,6 +40,8 @@ export interface NodeSettings {
   readonly env?: Readonly<Record<string, string>>;
   /** Without it the machine is in no cloud. */
   readonly metadata?: boolean;
+  /** A question to the metadata that is not answered so many times. */
+  readonly unanswered?: { readonly path: string; readonly times: number };
   /** As this user, with the capabilities of the agent's unit and no others. @default root */
   readonly uid?: number;
 }

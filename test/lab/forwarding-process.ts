@@ -27,7 +27,13 @@ const {
   ingressUid,
   egressAddresses = [],
   accept = [],
+  unanswered,
 } = settings;
+let asked = 0;
+const find = async (path: string): Promise<string | undefined> => {
+  if (path === unanswered?.path && asked++ < unanswered.times) throw new Error("nobody answers");
+  return entries?.[path];
+};
 const forwarding = new Forwarding({
   settings: {
     ...{ tunnel: "tun0", port: 41_641, otherPorts: [], exit: true, mode, ipv6, names: defaultNames },
@@ -35,7 +41,7 @@ const forwarding = new Forwarding({
     advertised: advertised.map((text) => Prefix.parse(text)),
   },
   recordPath,
-  ...(entries === undefined ? {} : { metadata: { find: (path) => Promise.resolve(entries[path]) } }),
+  ...(entries === undefined ? {} : { metadata: { find }, isInstance: () => Promise.resolve(true) }),
   egressAddresses: egressAddresses.map((text) => Ip.parse(text)),
   accept,
   log,

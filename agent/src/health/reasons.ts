@@ -13,6 +13,8 @@ export const HEALTH_REASONS = [
   "starting",
   /** Exit traffic is dropped: the internet sees it come from another address than was promised. */
   "egress-wrong-address",
+  /** Exit traffic is dropped: the instance's metadata, which tell its networks and interfaces, can not be read. */
+  "metadata-missing",
   /** Exit traffic is dropped: the interface that it would leave by is not there. */
   "egress-missing",
   /** Exit traffic is dropped: the interface that the tunnel comes in by is not there. */

@@ -7,6 +7,7 @@ import { defaultNames, type ForwardingSettings } from "../core/exit/facts.ts";
 import type { HealthProblem } from "../health/reasons.ts";
 import type { ForwardingJson } from "../health/status-json.ts";
 import { Imds } from "../io/aws/imds.ts";
+import { looksLikeEc2 } from "../io/aws/instance-tags.ts";
 import { Forwarding } from "../io/exit-node/forwarding.ts";
 import type { ForwardingChoices } from "../io/exit-node/forwarding-choices.ts";
 import type { PacketDevice } from "../io/tun.ts";
@@ -141,6 +142,7 @@ export class TunnelForwarding {
       settings: this.#settings(offer),
       recordPath: join(dirname(socket), `${basename(socket, ".sock")}-forwarding.json`),
       metadata: new Imds(),
+      isInstance: () => looksLikeEc2(),
       egressAddresses: choices.egressAddresses ?? [],
       accept: offer.accept,
       onApplied: this.#options.onRouted,

@@ -41,6 +41,8 @@ export interface Facts {
   readonly defaultRoutes: readonly DefaultRoute[];
   /** `undefined` where there is no metadata service: not an instance of EC2. */
   readonly cloud: readonly CloudInterface[] | undefined;
+  /** Of an instance whose metadata have not been read yet: why. Nobody knows the networks that it is in. */
+  readonly metadataFailure: string | undefined;
 }
 
 /** `auto`: split where the instance has a second interface, else direct. */

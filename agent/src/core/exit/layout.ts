@@ -40,6 +40,10 @@ export function layoutOf(facts: Facts, settings: ForwardingSettings): LayoutResu
   const links = facts.links.filter(({ name }) => name !== settings.tunnel && name !== "lo");
   const within: Facts = { ...facts, links };
   const { mode } = settings;
+  if (facts.metadataFailure !== undefined) {
+    const text = `Nobody knows which networks this instance is in, so no exit traffic leaves: ${facts.metadataFailure}.`;
+    return unusable("metadata-missing", text);
+  }
   const egress = egressOf(within, settings);
   if (typeof egress === "string") return unusable("egress-missing", egress);
   const ingress = mode === "direct" ? undefined : ingressOf(within, settings, egress);
@@ -70,7 +74,10 @@ export function disjoint(prefixes: readonly Prefix[]): readonly Prefix[] {
     .toSorted((a, b) => (a.text < b.text ? -1 : 1));
 }
 
-function unusable(code: "egress-missing" | "ingress-missing", text: string): LayoutResult {
+function unusable(
+  code: "metadata-missing" | "egress-missing" | "ingress-missing",
+  text: string,
+): LayoutResult {
   return { kind: "unusable", reason: { code, text, closesExit: true } };
 }
 

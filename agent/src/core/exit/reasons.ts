@@ -1,5 +1,6 @@
 /** Why exit traffic does not flow as it should: a word for programs, a sentence for people (health/reasons.ts has them all). */
 export type ExitReasonCode =
+  | "metadata-missing"
   | "egress-missing"
   | "ingress-missing"
   | "routes-lost"

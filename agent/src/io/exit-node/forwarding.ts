@@ -21,7 +21,8 @@ import { probeEgress } from "./egress-probe.ts";
 import { ForwardAccept } from "./forward-accept.ts";
 import { KernelState } from "./kernel-state.ts";
 import { type Tuned, Tuning } from "./tuning.ts";
-import { type Metadata, readCloud, readFacts } from "./machine-facts.ts";
+import { CloudFacts } from "./cloud-facts.ts";
+import { type Metadata, readFacts } from "./machine-facts.ts";
 
 export interface ForwardingOptions {
   readonly settings: ForwardingSettings;
@@ -29,6 +30,8 @@ export interface ForwardingOptions {
   readonly recordPath: string;
   /** @default none: this is no instance of a cloud */
   readonly metadata?: Metadata | undefined;
+  /** Whether it is one, as far as can be seen without the metadata. @default no */
+  readonly isInstance?: () => Promise<boolean>;
   /** Addresses that the internet may see exit traffic come from. @default whatever the interface has */
   readonly egressAddresses?: readonly Ip[];
   /** Firewalls of others that are told to accept what is forwarded. @default none */
@@ -50,8 +53,6 @@ const LOOK_OFTEN_MS = 1_000;
 const PROVE_EVERY_MS = 60_000;
 /** Until it is right. */
 const PROVE_AGAIN_MS = 5_000;
-/** An Elastic IP can be given to another interface at any time. */
-const METADATA_EVERY_MS = 300_000;
 
 export class Forwarding {
   readonly #options: ForwardingOptions;
@@ -65,9 +66,8 @@ export class Forwarding {
   /** When it looks next, by `performance.now()`. */
   #lookAt = Infinity;
   #plan: ForwardingPlan | undefined;
-  #cloud: Facts["cloud"];
-  #cloudFor = "";
-  #cloudAt = -Infinity;
+  readonly #cloud: CloudFacts | undefined;
+  #cloudTimer: NodeJS.Timeout | undefined;
   #failure: ExitReason | undefined;
   #routing: readonly ExitReason[] = [];
   #blocked: readonly ForeignBlock[] = [];
@@ -89,6 +89,8 @@ export class Forwarding {
     this.#options = options;
     this.#kernel = new KernelState(options.recordPath, options.settings.names);
     this.#tuning = new Tuning(options.log);
+    const { metadata, isInstance = () => Promise.resolve(false) } = options;
+    this.#cloud = metadata && new CloudFacts({ metadata, isInstance });
     const { names, tunnel } = options.settings;
     this.#accept = new ForwardAccept({
       ...{ firewalls: options.accept ?? [], name: names.nftTable, tunnel, log: options.log },
@@ -206,8 +208,7 @@ export class Forwarding {
     if (this.#closed) return;
     this.#closed = true;
     this.#stop();
-    clearTimeout(this.#timer);
-    clearTimeout(this.#proofTimer);
+    for (const timer of [this.#timer, this.#proofTimer, this.#cloudTimer]) clearTimeout(timer);
     this.#watch?.close();
     await this.#looking;
     await this.#tuning.restore();
@@ -227,6 +228,7 @@ export class Forwarding {
       // What was changed before it failed is heard, too, and is no reason to try again at once.
       this.#forgetTimer();
     }
+    this.#askCloudInTime();
     if (plan !== this.#plan || isApplied !== this.isApplied) this.#options.onApplied?.();
     const quiet = this.reasons().length === 0 ? LOOK_EVERY_MS : LOOK_AGAIN_MS;
     this.#lookIn(this.#watch?.isLive === true ? quiet : LOOK_OFTEN_MS);
@@ -300,16 +302,30 @@ export class Forwarding {
   }
 
   async #facts(): Promise<Facts> {
-    const { metadata } = this.#options;
-    const facts = await readFacts(this.#cloud);
-    const macs = facts.links.map(({ mac }) => mac).join(" ");
+    const facts = await readFacts();
+    const cloud = this.#cloud;
+    if (cloud === undefined) return { ...facts, cloud: undefined, metadataFailure: undefined };
     const at = performance.now();
-    if (metadata === undefined || (macs === this.#cloudFor && at - this.#cloudAt < METADATA_EVERY_MS))
-      return facts;
-    this.#cloudFor = macs;
-    this.#cloudAt = at;
-    this.#cloud = (await Promise.race([readCloud(metadata), this.#stopped])) ?? this.#cloud;
-    return { ...facts, cloud: this.#cloud };
+    cloud.handleMacs(
+      facts.links.map(({ mac }) => mac),
+      at,
+    );
+    if (!cloud.hasAsked) await Promise.race([cloud.ask(at), this.#stopped]);
+    return { ...facts, ...cloud.facts };
+  }
+
+  /** Beside the looks, as an answer may take seconds. */
+  #askCloudInTime(): void {
+    const cloud = this.#cloud;
+    clearTimeout(this.#cloudTimer);
+    if (this.#closed || cloud === undefined) return;
+    const isUsable = this.#plan?.layout !== undefined;
+    const ask = async (): Promise<void> => {
+      if (await cloud.ask(performance.now())) this.#lookIn(0);
+      else this.#askCloudInTime();
+    };
+    this.#cloudTimer = setTimeout(() => void ask(), cloud.dueIn(isUsable, performance.now()));
+    this.#cloudTimer.unref();
   }
 
   /** Or sooner, where that is due already. */

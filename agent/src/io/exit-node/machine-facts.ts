@@ -12,21 +12,27 @@ export interface Metadata {
 }
 
 /** @throws OperationError */
-export async function readFacts(cloud: Facts["cloud"]): Promise<Facts> {
+export async function readFacts(): Promise<Pick<Facts, "links" | "defaultRoutes">> {
   const [links, v4, v6] = await Promise.all([
     runWell("ip", ["-json", "address", "show"]).then(parseLinks),
     runWell("ip", ["-json", "-4", "route", "show", "default"]).then((text) => parseRoutes(text, true)),
     runWell("ip", ["-json", "-6", "route", "show", "default"]).then((text) => parseRoutes(text, false)),
   ]);
-  return { links, defaultRoutes: [...v4, ...v6], cloud };
+  return { links, defaultRoutes: [...v4, ...v6] };
 }
 
-/** `undefined` where no metadata service answers. */
-export async function readCloud(metadata: Metadata): Promise<Facts["cloud"]> {
-  const macs = await metadata.find("network/interfaces/macs/").catch(() => undefined);
-  if (macs === undefined) return undefined;
+/** All of it or nothing. @throws OperationError when no metadata service answers, or not to every question */
+export async function readCloud(metadata: Metadata): Promise<readonly CloudInterface[]> {
+  const macs = (await metadata.find("network/interfaces/macs/")) ?? "";
   const names = macs.split("\n").map((line) => line.trim().replace(/\/$/, ""));
-  return await Promise.all(names.filter((mac) => mac !== "").map((mac) => readInterface(metadata, mac)));
+  const found = names.filter((mac) => mac !== "");
+  if (found.length === 0) throw incomplete("no interface");
+  return await Promise.all(found.map((mac) => readInterface(metadata, mac)));
+}
+
+function incomplete(what: string): OperationError {
+  const text = `the instance's metadata tell ${what}: they are asked again until they do`;
+  return new OperationError("forwarding-metadata", text);
 }
 
 /** https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html */
@@ -46,10 +52,21 @@ async function readInterface(metadata: Metadata, mac: string): Promise<CloudInte
     find("vpc-ipv4-cidr-blocks"),
     find("vpc-ipv6-cidr-blocks"),
   ]);
+  const needed: Readonly<Record<string, boolean>> = {
+    "interface-id": id.length > 0,
+    "device-number": /^\d+$/.test(number[0] ?? ""),
+    "local-ipv4s": v4.length + v6.length > 0,
+    "subnet-ipv4-cidr-block": v4.length === 0 || subnetV4.length > 0,
+    "subnet-ipv6-cidr-blocks": v6.length === 0 || subnetV6.length > 0,
+    "vpc-ipv4-cidr-blocks": v4.length === 0 || rangesV4.length > 0,
+    "vpc-ipv6-cidr-blocks": v6.length === 0 || rangesV6.length > 0,
+  };
+  const missing = Object.keys(needed).find((name) => needed[name] === false);
+  if (missing !== undefined) throw incomplete(`no ${missing} of the interface ${mac}`);
   return {
     id: id[0] ?? mac,
     mac: mac.toLowerCase(),
-    deviceNumber: Number(number[0] ?? 0),
+    deviceNumber: Number(number[0]),
     addresses: [...v4, ...v6].map((text) => Ip.parse(text)),
     publicAddresses: publicV4.map((text) => Ip.parse(text)),
     subnets: [...subnetV4, ...subnetV6].map((text) => Prefix.parse(text)),

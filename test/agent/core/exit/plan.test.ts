@@ -51,6 +51,7 @@ const FACTS: Facts = {
     { device: "aaa0", via: Ip.parse("fe80::1"), isV4: false, metric: 100 },
   ],
   cloud: [SECOND, PRIMARY],
+  metadataFailure: undefined,
 };
 const SETTINGS: ForwardingSettings = {
   ...{
@@ -106,6 +107,7 @@ describe("which interface is which", () => {
     [{ ingressInterface: "eni-9" }, {}, "ingress-missing"],
     [{ egressInterface: "eth9" }, {}, "egress-missing"],
     [{}, { cloud: undefined, defaultRoutes: [] }, "egress-missing"],
+    [{}, { cloud: undefined, metadataFailure: "it does not answer" }, "metadata-missing"],
     [{}, { links: FACTS.links.filter(({ name }) => name !== "aaa0") }, "ingress-missing"],
   ])("what is missing closes the exit: %j", (settings, facts, code) => {
     const found = layout(facts, settings);
