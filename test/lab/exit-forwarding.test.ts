@@ -274,6 +274,38 @@ it("with snat, IPv6 leaves by the ingress interface's own address, and IPv4 as b
   expect(await world.sh("cat /proc/sys/net/ipv6/conf/all/forwarding")).toBe("0\n");
 }, 30_000);
 
+describe("a firewall that drops something else than IPv4 exit traffic is named, too, with the rule that helps", () => {
+  it.each([
+    [
+      { exit: false, advertised: ["10.0.5.0/24"] },
+      ["ip", "what goes to the advertised networks by lan0", "10.0.5.2:8080", "10.0.5.1"],
+    ],
+    [{ ipv6: "snat" as const }, ["ip6", "IPv6 exit traffic", `[${SERVER_V6}]:8080`, INGRESS_V6]],
+  ])(
+    "%j",
+    async (settings, [family = "", what = "", destination = "", seen = ""]) => {
+      await world.sh(
+        `nft add table ${family} mine; nft add chain ${family} mine carry '{ type filter hook forward priority 0; policy drop; }'`,
+      );
+      await world.forward(settings);
+      expect(world.reasons()).toEqual([
+        expect.stringContaining(`drops ${what} in the chain "carry" of the table "${family} mine"`),
+      ]);
+      expect(await askTcp(destination)).toBe("silence");
+      for (const [, rule] of world
+        .reasons()
+        .join()
+        .matchAll(/`(nft [^`]*)`/g))
+        await world.sh(rule ?? "");
+      await world.until("no reason", () => world.reasons().length === 0);
+      expect(await askTcp(destination)).toBe(seen);
+      await world.stopForwarding();
+      await world.sh(`nft delete table ${family} mine`);
+    },
+    30_000,
+  );
+});
+
 it("exit traffic with another address than was promised is dropped; as soon as it bears that one, it flows", async () => {
   const told = {
     egressAddresses: ["192.0.2.99"],

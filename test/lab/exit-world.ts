@@ -29,6 +29,8 @@ export interface NodeSettings {
   readonly mode?: "auto" | "direct" | "split";
   readonly ipv6?: "block" | "snat";
   readonly advertised?: readonly string[];
+  /** @default true */
+  readonly exit?: boolean;
   readonly ingressUid?: number;
   readonly egressAddresses?: readonly string[];
   /** Where a STUN server is, and where it saw the tunnel's port. */

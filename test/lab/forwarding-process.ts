@@ -27,6 +27,7 @@ const {
   ingressUid,
   egressAddresses = [],
   accept = [],
+  exit = true,
   unanswered,
 } = settings;
 let asked = 0;
@@ -36,7 +37,7 @@ const find = async (path: string): Promise<string | undefined> => {
 };
 const forwarding = new Forwarding({
   settings: {
-    ...{ tunnel: "tun0", port: 41_641, otherPorts: [], exit: true, mode, ipv6, names: defaultNames },
+    ...{ tunnel: "tun0", port: 41_641, otherPorts: [], exit, mode, ipv6, names: defaultNames },
     ...{ ingressInterface: undefined, egressInterface: undefined, ingressUid },
     advertised: advertised.map((text) => Prefix.parse(text)),
   },

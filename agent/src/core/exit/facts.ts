@@ -39,6 +39,8 @@ export interface CloudInterface {
 export interface Facts {
   readonly links: readonly Link[];
   readonly defaultRoutes: readonly DefaultRoute[];
+  /** By which devices the advertised networks are reached. */
+  readonly routed: readonly { readonly device: string; readonly isV4: boolean }[];
   /** `undefined` where there is no metadata service: not an instance of EC2. */
   readonly cloud: readonly CloudInterface[] | undefined;
   /** Of an instance whose metadata have not been read yet: why. Nobody knows the networks that it is in. */

@@ -6,11 +6,18 @@
  * asks for anything else (a port, an address, a limit) matches some packets only: it decides nothing about all of them.
  */
 import type { ExitReason } from "./reasons.ts";
+import type { Way } from "./ways.ts";
 
-export interface ForwardedPath {
+export interface Forwarded {
+  readonly tunnel: string;
+  readonly ways: readonly Way[];
+  readonly ownTable: string;
+}
+
+/** The devices between which it is forwarded. */
+interface Ends {
   readonly tunnel: string;
   readonly egress: string;
-  readonly ownTable: string;
 }
 
 /** Firewalls that can be told to accept what is forwarded: Docker's chain for rules of others, and firewalld's trusted zone. */
@@ -23,16 +30,22 @@ export interface ForeignBlock extends ExitReason {
 }
 
 /** @param ruleset what `nft --json list ruleset` says; anything else finds nothing */
-export function blockedForwarding(ruleset: string, path: ForwardedPath): readonly ForeignBlock[] {
+export function blockedForwarding(ruleset: string, forwarded: Forwarded): readonly ForeignBlock[] {
+  const { tunnel, ways, ownTable } = forwarded;
   const tables = readRuleset(ruleset);
-  const found: ForeignBlock[] = [];
+  const found = new Map<string, ForeignBlock>();
   for (const base of tables.bases) {
-    if (base.table === path.ownTable && base.family === "inet") continue;
-    const out = verdictOf(tables, base, { from: path.tunnel, to: path.egress, state: "new" });
-    const back = verdictOf(tables, base, { from: path.egress, to: path.tunnel, state: "established" });
-    if (out === "drop" || back === "drop") found.push(reasonFor(tables, base, path));
+    if (base.table === ownTable && base.family === "inet") continue;
+    for (const { device, isV4, what } of ways) {
+      const key = `${keyOf(base.family, base.table, base.name)} ${device}`;
+      if (found.has(key) || !sees(base.family, isV4)) continue;
+      const out = verdictOf(tables, base, { from: tunnel, to: device, state: "new", isV4 });
+      const back = verdictOf(tables, base, { from: device, to: tunnel, state: "established", isV4 });
+      if (out === "drop" || back === "drop")
+        found.set(key, reasonFor(tables, base, what, { tunnel, egress: device }));
+    }
   }
-  return found;
+  return [...found.values()];
 }
 
 interface Chain {
@@ -52,13 +65,16 @@ interface Packet {
   readonly from: string;
   readonly to: string;
   readonly state: "new" | "established";
+  readonly isV4: boolean;
 }
 
 type Json = Readonly<Record<string, unknown>>;
 type Verdict = "accept" | "drop" | "return" | undefined;
 
-/** Those whose forward hook sees IPv4. */
-const FAMILIES = new Set(["ip", "inet"]);
+/** Whether tables of the family see such packets. */
+function sees(family: string, isV4: boolean): boolean {
+  return family === "inet" || family === (isV4 ? "ip" : "ip6");
+}
 
 function readRuleset(text: string): Ruleset {
   const chains = new Map<string, Chain & { readonly rules: (readonly unknown[])[] }>();
@@ -75,7 +91,7 @@ function readRuleset(text: string): Ruleset {
         rules: [],
       };
       chains.set(keyOf(known.family, known.table, known.name), known);
-      if (hook === "forward" && type === "filter" && FAMILIES.has(known.family)) bases.push(known);
+      if (hook === "forward" && type === "filter") bases.push(known);
     }
     if (isJson(rule) && Array.isArray(rule["expr"])) {
       chains
@@ -165,12 +181,13 @@ function matches({ op, left, right }: Json, packet: Packet): boolean | undefined
   return op === "!=" ? !has : has;
 }
 
-function fieldOf(left: unknown, { from, to, state }: Packet): string | undefined {
+function fieldOf(left: unknown, { from, to, state, isV4 }: Packet): string | undefined {
   if (!isJson(left)) return undefined;
   const meta = isJson(left["meta"]) ? left["meta"]["key"] : undefined;
   if (meta === "iifname" || meta === "iif") return from;
   if (meta === "oifname" || meta === "oif") return to;
-  if (meta === "nfproto") return "ipv4";
+  if (meta === "nfproto") return isV4 ? "ipv4" : "ipv6";
+  if (meta === "protocol") return isV4 ? "ip" : "ip6";
   const ct = isJson(left["ct"]) ? left["ct"]["key"] : undefined;
   return ct === "state" ? state : undefined;
 }
@@ -198,49 +215,48 @@ function mapped({ key, data }: Json, packet: Packet): Json | undefined {
   return undefined;
 }
 
-function reasonFor(rules: Ruleset, base: Chain, path: ForwardedPath): ForeignBlock {
+function reasonFor(rules: Ruleset, base: Chain, what: string, ends: Ends): ForeignBlock {
   const place = `the chain "${base.name}" of the table "${base.family} ${base.table}"`;
   const firewall = firewallOf(rules, base);
   const or = firewall === undefined ? "" : `, or ask for it: \`sallyport set --forward-accept=${firewall}\``;
-  const text = `Another packet filter drops exit traffic in ${place}: add ${remedyFor(rules, base, path)}${or}.`;
+  const text = `Another packet filter drops ${what} in ${place}: add ${remedyFor(rules, base, ends)}${or}.`;
   return { code: "forward-blocked", text, closesExit: false, firewall };
 }
 
 function firewallOf(rules: Ruleset, base: Chain): AcceptingFirewall | undefined {
   if (base.table === "firewalld") return "firewalld";
-  return isOfIptables(base) && hasChain(rules, base, "DOCKER-USER") ? "docker-user" : undefined;
+  const isIptables = base.family === "ip" && isOfIptables(base);
+  return isIptables && hasChain(rules, base, "DOCKER-USER") ? "docker-user" : undefined;
 }
 
 /** It refuses a table in which there are rules that it would have written otherwise, so it has to write them itself. */
 function isOfIptables({ family, table, name }: Chain): boolean {
-  return family === "ip" && table === "filter" && name === "FORWARD";
+  return (family === "ip" || family === "ip6") && table === "filter" && name === "FORWARD";
 }
 
 function hasChain(rules: Ruleset, { family, table }: Chain, name: string): boolean {
   return rules.chains.has(keyOf(family, table, name));
 }
 
-function remedyFor(rules: Ruleset, base: Chain, { tunnel, egress }: ForwardedPath): string {
+function remedyFor(rules: Ruleset, base: Chain, { tunnel, egress }: Ends): string {
   const has = (name: string): boolean => hasChain(rules, base, name);
   if (base.table === "firewalld") return `\`firewall-cmd --zone=trusted --add-interface=${tunnel}\``;
-  if (has("ufw-before-forward") || has("ufw-user-forward"))
+  if (["ufw-before-forward", "ufw-user-forward", "ufw6-before-forward"].some(has))
     return `\`ufw route allow in on ${tunnel} out on ${egress}\``;
   const ends = { tunnel, egress };
   const commands = isOfIptables(base)
-    ? iptablesRules(has("DOCKER-USER") ? "DOCKER-USER" : base.name, ends)
+    ? iptablesRules(base.family, has("DOCKER-USER") ? "DOCKER-USER" : base.name, ends)
     : allowingRules(base.family, base.table, base.name, ends).map((rule) => `nft '${rule}'`);
   return commands.map((command) => `\`${command}\``).join(" and ");
 }
 
-function iptablesRules(chain: string, ends: Pick<ForwardedPath, "tunnel" | "egress">): readonly string[] {
-  return acceptingMatches(ends).map((match) => `iptables -I ${chain} ${match} -j ACCEPT`);
+function iptablesRules(family: string, chain: string, ends: Ends): readonly string[] {
+  const program = family === "ip6" ? "ip6tables" : "iptables";
+  return acceptingMatches(ends).map((match) => `${program} -I ${chain} ${match} -j ACCEPT`);
 }
 
 /** What iptables is to accept: from the tunnel all that our own table lets out, to it answers only. */
-export function acceptingMatches({
-  tunnel,
-  egress,
-}: Pick<ForwardedPath, "tunnel" | "egress">): readonly string[] {
+export function acceptingMatches({ tunnel, egress }: Ends): readonly string[] {
   return [
     `-i ${tunnel} -o ${egress}`,
     `-i ${egress} -o ${tunnel} -m conntrack --ctstate RELATED,ESTABLISHED`,
@@ -252,7 +268,7 @@ function allowingRules(
   family: string,
   table: string,
   chain: string,
-  { tunnel, egress }: Pick<ForwardedPath, "tunnel" | "egress">,
+  { tunnel, egress }: Ends,
 ): readonly string[] {
   const insert = `insert rule ${family} ${table} ${chain}`;
   return [

@@ -13,6 +13,7 @@ import type { Facts, ForwardingSettings } from "./facts.ts";
 import { type Ingress, type Layout, layoutOf } from "./layout.ts";
 import { packetFilter } from "./packet-filter.ts";
 import type { ExitReason } from "./reasons.ts";
+import { advertisedWays, exitWays, type Way } from "./ways.ts";
 
 export interface KernelLine {
   readonly isV4: boolean;
@@ -46,6 +47,8 @@ export interface ForwardingPlan {
   readonly routes: readonly KernelLine[];
   readonly rules: readonly KernelLine[];
   readonly checks: readonly RouteCheck[];
+  /** By which devices what comes out of the tunnel goes on. */
+  readonly ways: readonly Way[];
   readonly nft: string;
 }
 
@@ -57,7 +60,7 @@ export function planForwarding(
 ): ForwardingPlan {
   const layout = layoutOf(facts, settings);
   if (layout.kind === "unusable") {
-    const nothing = { sysctls: [], addresses: [], routes: [], rules: [], checks: [] };
+    const nothing = { sysctls: [], addresses: [], routes: [], rules: [], checks: [], ways: [] };
     const nft = packetFilter(settings, undefined, false);
     return { layout: undefined, open: false, reasons: [layout.reason, ...known], ...nothing, nft };
   }
@@ -76,6 +79,7 @@ export function planForwarding(
     routes: split ? routes(layout.ingress, settings) : [],
     rules: split ? rules(layout, settings) : [],
     checks: checks(facts, layout, settings),
+    ways: [...exitWays(settings, layout), ...advertisedWays(facts, settings)],
     nft: packetFilter(settings, layout, open),
   };
 }
@@ -130,11 +134,11 @@ function routes(ingress: Ingress, { names }: ForwardingSettings): readonly Kerne
  */
 function sysctls(facts: Facts, settings: ForwardingSettings, layout: Layout): readonly Sysctl[] {
   const { tunnel, advertised, ipv6, exit } = settings;
-  const near = facts.links.filter((link) => touches(link.addresses, settings)).map(({ name }) => name);
+  const near = advertisedWays(facts, settings).filter(({ isV4 }) => isV4);
   const [ingress, egress] = [layout.ingress.device, layout.egress];
   const forwarding = new Set([
     ...(exit ? [tunnel, egress] : []),
-    ...(advertised.length > 0 ? [tunnel, egress, ...near] : []),
+    ...(advertised.length > 0 ? [tunnel, egress, ...near.map(({ device }) => device)] : []),
   ]);
   const needsV6 = (exit && ipv6 === "snat") || advertised.some(({ ip }) => !ip.isV4);
   return [
@@ -157,40 +161,38 @@ function forwardingV6({ links }: Facts, tunnel: string): readonly Sysctl[] {
   ];
 }
 
-function touches(
-  addresses: Facts["links"][number]["addresses"],
-  { advertised }: ForwardingSettings,
-): boolean {
-  return addresses.some(({ ip }) => advertised.some((prefix) => prefix.contains(ip)));
-}
-
-/** Any address of the internet; of the ranges for examples, so that nothing real is meant. */
-const SOMEWHERE = "192.0.2.1";
+/** Any address of the internet; of the ranges for examples (RFC 5737, RFC 9637), so that nothing real is meant. */
+const [SOMEWHERE, SOMEWHERE_V6] = ["192.0.2.1", "3fff::1"];
 /** Any device of the mesh; this one itself would be no answer. */
 const ANYONE = ["100.127.255.254", "100.127.255.253"];
+const ANYONE_V6 = ["fd7a:115c:a1e0::ffff:fffe", "fd7a:115c:a1e0::ffff:fffd"];
 
 function checks(facts: Facts, layout: Layout, settings: ForwardingSettings): readonly RouteCheck[] {
-  const { egress, ingress } = layout;
-  const { tunnel, port } = settings;
-  const list: RouteCheck[] = [];
+  const { ingress } = layout;
   const taken = new Set(facts.links.flatMap(({ addresses }) => addresses.map(({ ip }) => ip.text)));
-  const someone = ANYONE.find((text) => !taken.has(text));
-  if (settings.exit) {
-    const text = `Exit traffic would not leave by ${egress}: see \`ip route get ${SOMEWHERE} from ${someone} iif ${tunnel}\`.`;
-    list.push({
-      question: `${SOMEWHERE} from ${someone} iif ${tunnel}`,
-      device: egress,
-      reason: { code: "routes-lost", text, closesExit: true },
-    });
-  }
+  const list = exitWays(settings, layout).map(({ device, isV4, what }) => {
+    const someone = (isV4 ? ANYONE : ANYONE_V6).find((text) => !taken.has(text));
+    const question = `${isV4 ? SOMEWHERE : SOMEWHERE_V6} from ${someone} iif ${settings.tunnel}`;
+    const text = `${isV4 ? "Exit traffic" : what} would not leave by ${device}: see \`ip route get ${question}\`.`;
+    // The packet filter lets IPv6 out there or nowhere; IPv4 is closed, too, as what has led it elsewhere is not known.
+    return { question, device, reason: lostRoutes(text, isV4) };
+  });
   if (layout.kind !== "split") return list;
+  const hasV6 = ingress.v6 !== undefined && ingress.gatewayV6 !== undefined;
   const questions = [
     ...(ingress.v4 === undefined ? [] : [`${SOMEWHERE} from ${ingress.v4.text}`]),
-    `${SOMEWHERE} ipproto udp sport ${port}`,
+    `${SOMEWHERE} ipproto udp sport ${settings.port}`,
+    ...(hasV6 ? [`${SOMEWHERE_V6} from ${ingress.v6.text}`] : []),
+    ...(hasV6 ? [`${SOMEWHERE_V6} ipproto udp sport ${settings.port}`] : []),
   ];
-  for (const question of questions) {
-    const text = `The tunnel would not answer by ${ingress.device}: see \`ip route get ${question}\` and \`ip rule\`.`;
-    list.push({ question, device: ingress.device, reason: { code: "routes-lost", text, closesExit: false } });
-  }
-  return list;
+  return list.concat(
+    questions.map((question) => {
+      const text = `The tunnel would not answer by ${ingress.device}: see \`ip route get ${question}\` and \`ip rule\`.`;
+      return { question, device: ingress.device, reason: lostRoutes(text, false) };
+    }),
+  );
+}
+
+function lostRoutes(text: string, closesExit: boolean): ExitReason {
+  return { code: "routes-lost", text, closesExit };
 }

@@ -44,13 +44,13 @@ export class ForwardAccept {
     if (text !== undefined) await this.#takeBack(tunnel, left);
   }
 
-  /** Never throws: what is refused is logged, and traffic stays `forward-blocked`. */
-  async apply(egress: string): Promise<void> {
+  /** @param devices by which it goes on. Never throws: what is refused is logged, and traffic stays `forward-blocked`. */
+  async apply(devices: readonly string[]): Promise<void> {
     const { firewalls, tunnel, recordPath } = this.#options;
     if (firewalls.length === 0) return;
     await writeFileAtomic(recordPath, `${[tunnel, ...firewalls].join(" ")}\n`);
     for (const firewall of firewalls) {
-      const failure = firewall === "firewalld" ? await this.#trust() : await this.#insert(egress);
+      const failure = firewall === "firewalld" ? await this.#trust() : await this.#insert(devices);
       this.#note(firewall, failure);
     }
   }
@@ -76,9 +76,10 @@ export class ForwardAccept {
     return await tried("firewall-cmd", ["--zone=trusted", `--change-interface=${tunnel}`]);
   }
 
-  async #insert(egress: string): Promise<string | undefined> {
+  async #insert(devices: readonly string[]): Promise<string | undefined> {
     const { tunnel } = this.#options;
-    const wanted = acceptingMatches({ tunnel, egress }).map((match) => this.#rule(match));
+    const matches = devices.flatMap((egress) => acceptingMatches({ tunnel, egress }));
+    const wanted = matches.map((match) => this.#rule(match));
     const { lines, failure } = await listed();
     if (failure !== undefined) return failure;
     const ours = lines.filter((line) => this.#isOurs(line));

@@ -59,7 +59,7 @@ export class Forwarding {
   readonly #kernel: KernelState;
   readonly #tuning: Tuning;
   readonly #accept: ForwardAccept;
-  /** For which egress they have been told. */
+  /** For which devices they have been told. */
   #acceptedFor: string | undefined;
   #watch: KernelWatch | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -270,29 +270,26 @@ export class Forwarding {
   /** Looks whether others drop what is forwarded, and tells those that are to accept it. */
   async #open(plan: ForwardingPlan): Promise<void> {
     const asked = this.#options.accept ?? [];
-    const { layout } = plan;
     this.#blocked = await this.#foreignBlocks(plan);
-    if (asked.length === 0 || layout === undefined || !this.#options.settings.exit) return;
+    const devices = [...new Set(plan.ways.filter(({ isV4 }) => isV4).map(({ device }) => device))];
+    if (asked.length === 0 || devices.length === 0) return;
     const isBlocked = this.#blocked.some(
       ({ firewall }) => firewall !== undefined && asked.includes(firewall),
     );
     // What is not seen to be blocked may be so by iptables-legacy.
-    if (!isBlocked && this.#acceptedFor === layout.egress) return;
-    await this.#accept.apply(layout.egress);
-    this.#acceptedFor = layout.egress;
+    const text = devices.join(" ");
+    if (!isBlocked && this.#acceptedFor === text) return;
+    await this.#accept.apply(devices);
+    this.#acceptedFor = text;
     this.#blocked = await this.#foreignBlocks(plan);
   }
 
-  async #foreignBlocks({ layout }: ForwardingPlan): Promise<readonly ForeignBlock[]> {
-    const { settings } = this.#options;
-    if (layout === undefined || !settings.exit) return [];
+  async #foreignBlocks({ ways }: ForwardingPlan): Promise<readonly ForeignBlock[]> {
+    const { tunnel, names } = this.#options.settings;
+    if (ways.length === 0) return [];
     const { code, stdout } = await run("nft", ["--json", "list", "ruleset"]);
     if (code !== 0) return [];
-    return blockedForwarding(stdout, {
-      tunnel: settings.tunnel,
-      egress: layout.egress,
-      ownTable: settings.names.nftTable,
-    });
+    return blockedForwarding(stdout, { tunnel, ways, ownTable: names.nftTable });
   }
 
   #known(): readonly ExitReason[] {
@@ -302,7 +299,7 @@ export class Forwarding {
   }
 
   async #facts(): Promise<Facts> {
-    const facts = await readFacts();
+    const facts = await readFacts(this.#options.settings.advertised);
     const cloud = this.#cloud;
     if (cloud === undefined) return { ...facts, cloud: undefined, metadataFailure: undefined };
     const at = performance.now();

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { Ip, Prefix } from "../../base/address.ts";
 import { OperationError } from "../../base/errors.ts";
 import type { CloudInterface, DefaultRoute, Facts, Link } from "../../core/exit/facts.ts";
-import { runWell } from "./command.ts";
+import { run, runWell } from "./command.ts";
 
 /** The instance's metadata; a path is below /latest/meta-data/. */
 export interface Metadata {
@@ -12,13 +12,26 @@ export interface Metadata {
 }
 
 /** @throws OperationError */
-export async function readFacts(): Promise<Pick<Facts, "links" | "defaultRoutes">> {
-  const [links, v4, v6] = await Promise.all([
+export async function readFacts(
+  advertised: readonly Prefix[],
+): Promise<Omit<Facts, "cloud" | "metadataFailure">> {
+  const [links, v4, v6, ...routed] = await Promise.all([
     runWell("ip", ["-json", "address", "show"]).then(parseLinks),
     runWell("ip", ["-json", "-4", "route", "show", "default"]).then((text) => parseRoutes(text, true)),
     runWell("ip", ["-json", "-6", "route", "show", "default"]).then((text) => parseRoutes(text, false)),
+    ...[true, false].map((isV4) => readRouted(advertised, isV4)),
   ]);
-  return { links, defaultRoutes: [...v4, ...v6] };
+  return { links, defaultRoutes: [...v4, ...v6], routed: routed.flat() };
+}
+
+/** As packets of root, to which no rule of ours applies; networks without a route have no device. */
+async function readRouted(advertised: readonly Prefix[], isV4: boolean): Promise<Facts["routed"]> {
+  const asked = advertised.filter(({ ip }) => ip.isV4 === isV4);
+  if (asked.length === 0) return [];
+  const batch = asked.map(({ ip }) => `route get ${ip.text} uid 0\n`).join("");
+  const { stdout } = await run("ip", [isV4 ? "-4" : "-6", "-force", "-batch", "-"], batch);
+  const devices = new Set([...stdout.matchAll(/ dev (\S+)/g)].map(([, device = ""]) => device));
+  return [...devices].toSorted().map((device) => ({ device, isV4 }));
 }
 
 /** All of it or nothing. @throws OperationError when no metadata service answers, or not to every question */

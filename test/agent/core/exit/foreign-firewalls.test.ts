@@ -1,7 +1,9 @@
 import fc from "fast-check";
 import { blockedForwarding } from "../../../../agent/src/core/exit/foreign-firewalls.ts";
 
-const PATH = { tunnel: "tun0", egress: "eth0", ownTable: "sallyport" };
+const WAY = { device: "eth0", isV4: true, what: "exit traffic" };
+const PATH = { tunnel: "tun0", ways: [WAY], ownTable: "sallyport" };
+const V6_WAY = { ...WAY, isV4: false, what: "IPv6 exit traffic" };
 
 interface ChainText {
   readonly family?: string;
@@ -98,6 +100,44 @@ test("ufw and firewalld are told in their own words", () => {
     },
   );
   expect(found(firewalld).join()).toContain("firewall-cmd --zone=trusted --add-interface=tun0");
+});
+
+describe("each family and each device that is in use is judged", () => {
+  const judged = (text: string, ...ways: readonly (typeof WAY)[]): readonly string[] =>
+    blockedForwarding(text, { ...PATH, ways }).map((reason) => reason.text);
+  const policy = (family: string): string =>
+    ruleset({ family, table: "filter", name: "FORWARD", policy: "drop" });
+
+  test("tables of one family see that one only, those of inet both, and are named once", () => {
+    expect(judged(policy("ip"), V6_WAY)).toEqual([]);
+    expect(judged(policy("ip6"), WAY)).toEqual([]);
+    expect(judged(policy("ip6"), WAY, V6_WAY)).toEqual([
+      expect.stringMatching(/drops IPv6 exit traffic in .*"ip6 filter": add `ip6tables -I FORWARD -i tun0/),
+    ]);
+    expect(judged(policy("inet"), WAY, V6_WAY)).toEqual([expect.stringContaining("drops exit traffic in")]);
+  });
+
+  test.each([["nfproto"], ["protocol"]])("a rule that asks for the family by %s", (key) => {
+    const value = key === "nfproto" ? "ipv6" : "ip6";
+    const text = ruleset({
+      ...{ family: "inet", table: "mine", name: "fwd", policy: "accept" },
+      rules: [[meta(key, value), DROP]],
+    });
+    expect(judged(text, WAY)).toEqual([]);
+    expect(judged(text, V6_WAY)).toHaveLength(1);
+  });
+
+  test("a network that is advertised has rules of its own", () => {
+    const lan = { device: "lan0", isV4: true, what: "what goes to the advertised networks by lan0" };
+    const rules = [
+      [meta("iifname", "tun0"), meta("oifname", "eth0"), ACCEPT],
+      [meta("iifname", "eth0"), meta("oifname", "tun0"), ACCEPT],
+    ];
+    const text = ruleset({ table: "mine", name: "fwd", policy: "drop", rules });
+    expect(judged(text, WAY, lan)).toEqual([
+      expect.stringMatching(/drops what goes to the advertised networks by lan0 in .*oifname "lan0" counter/),
+    ]);
+  });
 });
 
 test.each([

@@ -50,6 +50,7 @@ const FACTS: Facts = {
     { device: "zzz0", via: Ip.parse("10.0.1.1"), isV4: true, metric: 100 },
     { device: "aaa0", via: Ip.parse("fe80::1"), isV4: false, metric: 100 },
   ],
+  routed: [],
   cloud: [SECOND, PRIMARY],
   metadataFailure: undefined,
 };
@@ -171,6 +172,39 @@ describe("what the kernel is told", () => {
     expect(paths({ exit: false, advertised: [Prefix.parse("172.17.0.0/16")] })).toContain(
       "net/ipv4/conf/docker0/forwarding",
     );
+  });
+
+  test("what it forwards goes by the egress, where IPv6 is let out by the ingress, and by the devices of advertised networks", () => {
+    const ways = (settings: Partial<ForwardingSettings>, facts: Partial<Facts> = {}): readonly string[] =>
+      planForwarding({ ...FACTS, ...facts }, { ...SETTINGS, ...settings }).ways.map(
+        ({ device, isV4 }) => `${device} ${isV4 ? 4 : 6}`,
+      );
+    expect(ways({})).toEqual(["zzz0 4"]);
+    expect(ways({ ipv6: "snat" })).toEqual(["zzz0 4", "aaa0 6"]);
+    const advertised = [Prefix.parse("172.17.0.0/16"), Prefix.parse("10.9.0.0/16")];
+    const routed = ["zzz0", "docker0", "tun0", "lo"].map((device) => ({ device, isV4: true }));
+    expect(ways({ exit: false, advertised }, { routed })).toEqual(["zzz0 4", "docker0 4"]);
+    expect(ways({ exit: false, advertised: advertised.slice(0, 1) })).toEqual(["docker0 4"]);
+    const paths = planForwarding({ ...FACTS, routed }, { ...SETTINGS, exit: false, advertised }).sysctls.map(
+      ({ path }) => path,
+    );
+    expect(paths).toContain("net/ipv4/conf/docker0/forwarding");
+  });
+
+  test("the kernel is asked where each family that is in use leaves", () => {
+    const asked = (settings: Partial<ForwardingSettings>): readonly string[] =>
+      planForwarding(FACTS, { ...SETTINGS, ...settings }).checks.map(
+        ({ question, device, reason }) => `${question} ${device} ${reason.closesExit}`,
+      );
+    expect(asked({ ipv6: "snat" })).toEqual([
+      "192.0.2.1 from 100.127.255.254 iif tun0 zzz0 true",
+      "3fff::1 from fd7a:115c:a1e0::ffff:fffe iif tun0 aaa0 false",
+      "192.0.2.1 from 10.0.0.10 aaa0 false",
+      "192.0.2.1 ipproto udp sport 41641 aaa0 false",
+      "3fff::1 from 2001:db8::10 aaa0 false",
+      "3fff::1 ipproto udp sport 41641 aaa0 false",
+    ]);
+    expect(asked({ exit: false })[0]).toBe("192.0.2.1 from 10.0.0.10 aaa0 false");
   });
 
   test("a reason that closes the exit takes the way to the egress out of the packet filter, and leaves what is advertised", () => {
