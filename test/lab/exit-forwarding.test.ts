@@ -4,7 +4,16 @@ import { join } from "node:path";
 import { sleep } from "../../lab/system.ts";
 import { requires } from "../skip.ts";
 import { canBuildLabs, LAB_NEEDS } from "./bundle.ts";
-import { ExitWorld, INGRESS_PUBLIC, INGRESS_V6, NAT_PUBLIC, PORT, SERVER, SERVER_V6 } from "./exit-world.ts";
+import {
+  CLIENT,
+  ExitWorld,
+  INGRESS_PUBLIC,
+  INGRESS_V6,
+  NAT_PUBLIC,
+  PORT,
+  SERVER,
+  SERVER_V6,
+} from "./exit-world.ts";
 
 const it = requires("root", canBuildLabs, LAB_NEEDS);
 const withEthtool = requires(
@@ -19,10 +28,28 @@ const askTcp = async (destination: string): Promise<string | undefined> =>
   (await world.probe("client", "tcp-ask", destination))[0];
 const askUdp = async (from: number): Promise<string | undefined> =>
   (await world.probe("client", "udp-ask", `${from}`, `${SERVER}:9090`))[0];
-/** Of a rule of our table that has a counter, by its text. */
-async function counted(rule: RegExp): Promise<number> {
-  const line = (await world.sh("nft list table inet sallyport")).split("\n").find((one) => rule.test(one));
+/** Of a rule of our table, or of one chain of it, that has a counter, by its text. */
+async function counted(rule: RegExp, chain?: string): Promise<number> {
+  const what = chain === undefined ? "table inet sallyport" : `chain inet sallyport ${chain}`;
+  const line = (await world.sh(`nft list ${what}`)).split("\n").find((one) => rule.test(one));
   return Number(/packets (\d+)/.exec(line ?? "")?.[1] ?? -1);
+}
+
+/** A neighbour that the node forwards for asks the client's server; how many of its packets the client sees. */
+async function intrude(): Promise<number> {
+  await world.sh("ip route replace 100.64.0.0/24 via 10.0.5.1", "neighbour");
+  await world.sh("echo 1 > /proc/sys/net/ipv4/conf/lan0/forwarding");
+  await world.sh(
+    "nft add table ip spy; nft add chain ip spy in '{ type filter hook prerouting priority -300; }'; nft add rule ip spy in ip saddr 10.0.5.2 counter",
+    "client",
+  );
+  try {
+    await world.probe("neighbour", "tcp-ask", `${CLIENT}:8080`);
+    return Number(/counter packets (\d+)/.exec(await world.sh("nft list table ip spy", "client"))?.[1]);
+  } finally {
+    await world.sh("nft delete table ip spy", "client");
+    await world.sh("echo 0 > /proc/sys/net/ipv4/conf/lan0/forwarding");
+  }
 }
 
 beforeAll(async () => {
@@ -34,6 +61,7 @@ beforeAll(async () => {
     world.serve("node", "udp-echo", `${PORT}`),
     world.serve("node", "tcp-echo", "443"),
     world.serve("neighbour", "tcp-echo", "8080"),
+    world.serve("client", "tcp-echo", "8080"),
     world.serve("igw", "tcp-echo", "8080"),
   ]);
   await world.forward();
@@ -76,8 +104,10 @@ it("devices reach neither the metadata service nor the machine's own networks, n
 });
 
 it("nobody gets into the tunnel from outside", async () => {
-  await world.sh("ip route add 100.64.0.0/24 via 10.0.5.1", "neighbour");
-  expect(await world.probe("neighbour", "tcp-ask", "100.64.0.2:8080")).toEqual(["silence"]);
+  const dropped = (): Promise<number> => counted(/^\s*counter packets \d+ bytes \d+ drop$/, "homeward");
+  const before = await dropped();
+  expect(await intrude()).toBe(0);
+  expect(await dropped()).toBeGreaterThan(before);
 });
 
 it("packets that would leave by another interface than the egress are dropped", async () => {
@@ -140,6 +170,13 @@ describe("what each rule is for", () => {
       },
     );
     await world.until("the rule again", async () => ((await askUdp(PORT)) !== "silence" ? true : undefined));
+  }, 20_000);
+
+  it("without the rules for what goes home others get into the tunnel", async () => {
+    await without("nft flush chain inet sallyport homeward", async () =>
+      expect(await intrude()).toBeGreaterThan(0),
+    );
+    await world.until("the rules again", async () => ((await intrude()) === 0 ? true : undefined));
   }, 20_000);
 
   it("without masquerade nothing comes back", async () => {
@@ -287,20 +324,19 @@ describe("a firewall that drops something else than IPv4 exit traffic is named, 
       await world.sh(
         `nft add table ${family} mine; nft add chain ${family} mine carry '{ type filter hook forward priority 0; policy drop; }'`,
       );
-      await world.forward(settings);
-      expect(world.reasons()).toEqual([
-        expect.stringContaining(`drops ${what} in the chain "carry" of the table "${family} mine"`),
-      ]);
-      expect(await askTcp(destination)).toBe("silence");
-      for (const [, rule] of world
-        .reasons()
-        .join()
-        .matchAll(/`(nft [^`]*)`/g))
-        await world.sh(rule ?? "");
-      await world.until("no reason", () => world.reasons().length === 0);
-      expect(await askTcp(destination)).toBe(seen);
-      await world.stopForwarding();
-      await world.sh(`nft delete table ${family} mine`);
+      try {
+        await world.forward(settings);
+        const [reason = "", ...more] = world.reasons();
+        expect(reason).toContain(`drops ${what} in the chain "carry" of the table "${family} mine"`);
+        expect(more).toEqual([]);
+        expect(await askTcp(destination)).toBe("silence");
+        for (const [, rule] of reason.matchAll(/`(nft [^`]*)`/g)) await world.sh(rule ?? "");
+        await world.until("no reason", () => world.reasons().length === 0);
+        expect(await askTcp(destination)).toBe(seen);
+      } finally {
+        await world.stopForwarding();
+        await world.sh(`nft delete table ${family} mine`);
+      }
     },
     30_000,
   );
