@@ -1,6 +1,6 @@
 /** The report of a network check, as people read it. */
 import type { NamedRegion, NetcheckReportJson, SocketBuffers } from "../health/netcheck-json.ts";
-import type { DataPlaneJson } from "../health/status-json.ts";
+import type { DataPlaneJson, ForwardingJson } from "../health/status-json.ts";
 import { durationText } from "./duration.ts";
 
 export function netcheckLines(
@@ -28,15 +28,25 @@ export function verboseLines(machine: {
   readonly dataPlane: DataPlaneJson | undefined;
   readonly buffers: SocketBuffers | undefined;
   readonly tuning: Readonly<Record<string, string>>;
+  readonly forwarding: Pick<ForwardingJson, "Tuning"> | undefined;
 }): readonly string[] {
-  const { dataPlane, buffers, tuning } = machine;
+  const { dataPlane, buffers, tuning, forwarding } = machine;
   const buffersText = buffers && `receive ${buffers.receive} bytes, send ${buffers.send} bytes`;
   const settings = Object.entries(tuning).map(([name, value]) => `\t\t- ${name} = ${value}`);
   return [
     ...dataPlaneLines(dataPlane),
     `\t* Socket buffers: ${buffersText ?? "unknown"}`,
     ...(settings.length === 0 ? [] : ["\t* Tuning:", ...settings]),
+    ...forwardingLines(forwarding?.Tuning ?? []),
   ];
+}
+
+/** What was set, and what could not be. */
+function forwardingLines(tuned: ForwardingJson["Tuning"]): readonly string[] {
+  const lines = tuned.map(({ What, Was, Is, Why }) =>
+    Was === Is ? `\t\t- ${What} = ${Is}, as before (${Why})` : `\t\t- ${What} = ${Is}, was ${Was} (${Why})`,
+  );
+  return lines.length === 0 ? [] : ["\t* Set for what is carried for others:", ...lines];
 }
 
 function dataPlaneLines(dataPlane: DataPlaneJson | undefined): readonly string[] {

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { OperationError } from "../base/errors.ts";
 import { type DerpMap, parseDerpMap } from "../core/path/derp-map.ts";
 import { namedRegions, type NetcheckReply, netcheckReportJson } from "../health/netcheck-json.ts";
-import type { DataPlaneJson } from "../health/status-json.ts";
+import type { StatusJson } from "../health/status-json.ts";
 import { commonSettings, DEFAULT_STATE_DIR } from "../io/config.ts";
 import { LocalApiClient } from "../io/local-api-client.ts";
 import { runNetcheck } from "../io/netcheck-run.ts";
@@ -26,8 +26,8 @@ export function netcheckCommand(context: CommandContext): Command {
     .addOption(configOption())
     .action(async (flags: NetcheckFlags) => {
       const asked = flags.derpMap === undefined ? await askDaemon(flags, context) : undefined;
-      const { reply, dataPlane } = asked ?? { reply: await measure(flags, context), dataPlane: undefined };
-      print(reply, dataPlane, flags, context);
+      const { reply, status } = asked ?? { reply: await measure(flags, context), status: undefined };
+      print(reply, status, flags, context);
     });
   addSwitch(command, "json", "print JSON for programs", false);
   return addSwitch(
@@ -42,12 +42,12 @@ export function netcheckCommand(context: CommandContext): Command {
 async function askDaemon(
   flags: NetcheckFlags,
   context: CommandContext,
-): Promise<{ readonly reply: NetcheckReply; readonly dataPlane: DataPlaneJson | undefined } | undefined> {
+): Promise<{ readonly reply: NetcheckReply; readonly status: StatusJson | undefined } | undefined> {
   const daemon = new LocalApiClient(await socketOf({ ...flags }, context), context.stdio.interrupt);
   try {
     const reply = await daemon.netcheck();
     if (reply === null) return undefined;
-    return { reply, dataPlane: flags.verbose ? (await daemon.status()).DataPlane : undefined };
+    return { reply, status: flags.verbose ? await daemon.status() : undefined };
   } catch (error) {
     if (error instanceof OperationError && error.code === "not-running") return undefined;
     throw error;
@@ -89,16 +89,18 @@ function parsed(text: string): unknown {
 
 function print(
   { report, regions, buffers }: NetcheckReply,
-  dataPlane: DataPlaneJson | undefined,
+  status: StatusJson | undefined,
   { json, verbose }: NetcheckFlags,
   { stdio }: CommandContext,
 ): void {
-  const machine = verbose ? { dataPlane, buffers, tuning: readTuning() } : undefined;
+  const { DataPlane: dataPlane, Forwarding: forwarding } = status ?? {};
+  const machine = verbose ? { dataPlane, buffers, tuning: readTuning(), forwarding } : undefined;
   if (json) {
     const extra = machine && {
       DataPlane: machine.dataPlane ?? null,
       SocketBuffers: machine.buffers ?? null,
       Tuning: machine.tuning,
+      ...(forwarding && { ForwardingTuning: forwarding.Tuning }),
     };
     stdio.stdout.write(`${JSON.stringify({ ...report, ...extra }, undefined, 2)}\n`);
     return;

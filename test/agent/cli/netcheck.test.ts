@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { NetcheckReply } from "../../../agent/src/health/netcheck-json.ts";
 import { startStunServer } from "../../../agent/src/io/stun-server.ts";
+import { readTuning } from "../../../agent/src/io/tuning.ts";
 import { emptyStatus, folder, run, withDaemon } from "./run.ts";
 
 const reply: NetcheckReply = {
@@ -18,9 +19,17 @@ const dataPlane = {
   ...{ Workers: 1, Aead: "openssl-raw", TunOffload: "tcp+udp", UdpSegmentation: true },
   ...{ UdpReceiveOffload: false, Fallbacks: ["SALLYPORT_NO_GRO is set"], Counters: {} },
 };
+const forwarding = {
+  ...{ Open: true, Egress: "eth0", Ingress: "eth0", SeenEgress: "", SeenIngress: "", Proven: false },
+  Reasons: [],
+  Tuning: [
+    { What: "tun0 txqueuelen", Was: "500", Is: "2000", Why: "a burst waits" },
+    { What: "eth0 rx-udp-gro-forwarding", Was: "on", Is: "on", Why: "in bunches" },
+  ],
+};
 const backend = {
   netcheck: () => Promise.resolve(reply),
-  status: () => ({ ...emptyStatus, DataPlane: dataPlane }),
+  status: () => ({ ...emptyStatus, DataPlane: dataPlane, Forwarding: forwarding }),
 };
 const noDaemon = join(folder, "nobody.sock");
 
@@ -53,6 +62,14 @@ test("--verbose says how packets are moved, with which buffers and settings", as
       "\t* Socket buffers: receive 8388608 bytes, send 4194304 bytes",
     ].join("\n"),
   );
+  const settings = Object.entries(readTuning()).map(([name, value]) => `\t\t- ${name} = ${value}\n`);
+  expect(stdout).toContain(settings.join(""));
+  const set = [
+    "\t* Set for what is carried for others:",
+    "\t\t- tun0 txqueuelen = 2000, was 500 (a burst waits)",
+    "\t\t- eth0 rx-udp-gro-forwarding = on, as before (in bunches)",
+  ];
+  expect(stdout.split("\n").slice(-4)).toEqual([...set, ""]);
 });
 
 test("--json has Tailscale's fields, and with --verbose ours beside them", async () => {
@@ -64,7 +81,8 @@ test("--json has Tailscale's fields, and with --verbose ours beside them", async
   expect(await ask()).toEqual(reply.report);
   const verbose = await ask("--verbose");
   expect(verbose).toMatchObject({ ...reply.report, DataPlane: dataPlane, SocketBuffers: reply.buffers });
-  expect(verbose["Tuning"]).toBeDefined();
+  expect(verbose["Tuning"]).toEqual(readTuning());
+  expect(verbose["ForwardingTuning"]).toEqual(forwarding.Tuning);
 });
 
 test("without a daemon it measures by itself, with the relay map that it is given or was kept", async () => {
