@@ -98,8 +98,9 @@ export interface ExitNodeProps extends MachineProps {
    */
   readonly sharedIngress?: SharedIngress;
   /**
-   * Whether its keys and store lie on a volume that outlives the instance.
-   * @default true for a coordination server and a self-healing node
+   * Whether its keys and store lie on a volume that outlives the instance: a replaced one is still the same device to all others,
+   * and needs no key to join again.
+   * @default true with a bundle
    */
   readonly keepIdentity?: boolean;
   /**
@@ -360,7 +361,7 @@ function shapeOf(props: ExitNodeProps): Shape {
   if (props.authKey !== undefined && props.loginServer === undefined) {
     throw new Error("ExitNode authKey is given without loginServer: name the server that the key is for.");
   }
-  const keepsIdentity = props.keepIdentity ?? (coordination !== undefined || selfHealing);
+  const keepsIdentity = props.keepIdentity ?? props.bundle !== undefined;
   checkNeedsBundle(props);
   return { egress, isSplit, address, keepsIdentity };
 }

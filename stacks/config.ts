@@ -159,6 +159,7 @@ export const fields = z.strictObject({
   relay: relay.optional(),
   acme: acme.optional(),
   selfHealing: yesOrNo().default(false),
+  keepIdentity: yesOrNo().optional(),
   sessionManager: yesOrNo().default(false),
   cidrBlock: text(CIDR_RULE, /^\d+\.\d+\.\d+\.\d+\/\d+$/)
     .superRefine(rule((one) => checkedCidrBlock(one, { prop: "it", ...CIDR_BLOCK_RULE })))

@@ -100,6 +100,16 @@ function ofExitNodes(config: StackConfig): Rule[] {
       "selfHealing: an agent on the image takes over nothing: leave it out, or agent, so that the stack brings it",
     ],
     [
+      ["agent", "keepIdentity"],
+      config.agent === "image" && config.keepIdentity === true,
+      "keepIdentity: an agent on the image keeps its keys where that puts them: leave it out, or agent, so that the stack brings it",
+    ],
+    [
+      ["keepIdentity", "loginServer"],
+      config.keepIdentity === false && loginServer === undefined,
+      "keepIdentity: the node is its network's server, and all devices would have to join again: leave it out, or name a loginServer",
+    ],
+    [
       ["port", "loginServer"],
       config.port === STUN_PORT && loginServer === undefined,
       `port: ${STUN_PORT} is where the node's own relay answers STUN: give another port`,

@@ -37,6 +37,7 @@ export class ExitNodeStack extends TerraformStack {
       ...given({
         address: props.address,
         natGatewayId: props.natGatewayId,
+        keepIdentity: props.keepIdentity,
         instanceType: props.instanceType,
         machineImageId: props.machineImageId,
         // "exit-node" and, of further regions, "exit-node-eu-west-1"

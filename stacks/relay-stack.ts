@@ -26,6 +26,7 @@ export class RelayStack extends TerraformStack {
       ...given({
         instanceType: props.instanceType,
         machineImageId: props.machineImageId,
+        keepIdentity: props.keepIdentity,
         bundle: bundleFor(this, props),
       }),
     });

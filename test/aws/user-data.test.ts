@@ -89,7 +89,7 @@ describe("booted on an instance of the lab, unchanged, with the role of its stac
   async function boot(change: (file: string) => string | undefined, role = "exit-role") {
     world = new ServiceWorld();
     const file = archive(world.folder);
-    const { cloud, resolve, synthesized } = exitNodeCloud(() => ({ port: 41642 }), file);
+    const { cloud, resolve, synthesized } = exitNodeCloud(() => ({ port: 41642, keepIdentity: false }), file);
     const own = cloud.region.instances.get("i-own");
     if (own !== undefined) Object.assign(own, { role });
     const key = resolve(String(synthesized.resource("aws_s3_object")["key"]));

@@ -93,6 +93,19 @@ test("in a network of its own it waits for the way to the internet: routes and r
   ]);
 });
 
+test("a replaced instance is still the same device: its keys are on a volume of their own, unless that is not wanted", () => {
+  const joining = (props: Partial<ExitNodeProps>) =>
+    synthesize((stack) => {
+      const bundle = new AgentBundle(stack, "agent", { file: __filename });
+      const loginServer = "https://control.example.com";
+      new ExitNode(stack, "exit", { network: inExistingNetwork, bundle, loginServer, ...props });
+    });
+  const kept = joining({});
+  expect(kept.resource("aws_volume_attachment")["volume_id"]).toMatch(/^\$\{aws_ebs_volume\./);
+  expect(kept.resource("aws_instance")["user_data"]).toMatch(/^volume=\$\{aws_ebs_volume\./m);
+  expect(joining({ keepIdentity: false }).resourceTypes).not.toContain("aws_ebs_volume");
+});
+
 test("the end of a self-healing node is not waited for so long that Terraform gives up before", () => {
   const split = { ...inExistingNetwork, privateSubnetId: "subnet-2", privateRouteTableId: "rtb-1" };
   const node = synthesize((stack) => {

@@ -78,6 +78,16 @@ test("a relay is synthesized in a network that has only a public subnet", () => 
   expect(stacks["relay-stack"]?.resource("aws_instance")["subnet_id"]).toBe("subnet-0a");
 }, 30_000);
 
+test("a node that joins a server keeps its identity over a new image, or not, as the configuration says", () => {
+  const volumes = (fields: object) => {
+    const loginServer = "https://control.example.com";
+    const config = JSON.stringify({ loginServer, stacks: ["exit-node-stack", "relay-stack"], ...fields });
+    return Object.values(synth({ config }).stacks).map((stack) => stack.resources("aws_ebs_volume").length);
+  };
+  expect(volumes({})).toEqual([1, 1]);
+  expect(volumes({ keepIdentity: false })).toEqual([0, 0]);
+}, 30_000);
+
 test("a configuration file that is named and not there is an error", () => {
   const { status, stderr } = synth({ env: { SALLYPORT_CONFIG: "elsewhere.json" } });
   expect(status).toBe(2);
