@@ -1,7 +1,7 @@
 /** What several commands share: their flags, and how the values reach them. */
 import { Command, Option } from "commander";
 import { UsageError } from "../base/errors.ts";
-import type { Millis } from "../base/time.ts";
+import { type Millis, millis, minutes } from "../base/time.ts";
 import { commonSettings, DEFAULT_SOCKET, readConfigFile, type ConfigFile } from "../io/config.ts";
 import { readSettings, refuse, type Settings, type ValuesOf } from "../io/settings.ts";
 import type { CommandContext } from "./context.ts";
@@ -44,13 +44,20 @@ export function addSwitch(command: Command, name: string, summary: string, byDef
   return command.addOption(on).addOption(off);
 }
 
-export function durationOption(flag: string, summary: string): Option {
+/** @param longest a timer of Node's that is longer than 24.8 days fires at once */
+export function durationOption(flag: string, summary: string, longest: Millis = DAY): Option {
   return new Option(`${flag} <duration>`, summary).argParser((text: string): Millis => {
     const duration = parseDuration(text);
-    if (duration !== undefined) return duration;
-    throw new UsageError("bad-duration", `${flag} is "${text}": give a duration such as 5s, 500ms or 1m30s`);
+    const hours = Math.floor(longest / HOUR);
+    if (duration !== undefined && duration <= longest) return duration;
+    const remedy =
+      duration === undefined ? "give a duration such as 5s, 500ms or 1m30s" : `give at most ${hours}h`;
+    throw new UsageError("bad-duration", `${flag} is "${text}": ${remedy}`);
   });
 }
+
+export const HOUR: Millis = minutes(60);
+const DAY: Millis = millis(24 * HOUR);
 
 export function countOption(flags: string, name: string, summary: string): Option {
   return new Option(flags, summary).argParser((text: string): number => {

@@ -3,6 +3,7 @@ import type { PingReply, PingRequest } from "../health/local-backend.ts";
 import { type Millis, seconds } from "../base/time.ts";
 import { formatRfc3339 } from "../base/rfc3339.ts";
 import { LocalApiClient } from "../io/local-api-client.ts";
+import { LONGEST_TIMEOUT } from "../io/local-api-server.ts";
 import type { CommandContext } from "./context.ts";
 import {
   addSwitch,
@@ -32,7 +33,12 @@ export function pingCommand(context: CommandContext): Command {
   const command = newCommand("ping", "ask a peer for a sign of life, by the path in use")
     .argument("<host>", "a peer's name or address")
     .addOption(countOption("-c <count>", "-c", "how often to ask, 0 for without end").default(DEFAULT_COUNT))
-    .addOption(durationOption("--timeout", "how long to wait for each answer").default(seconds(5), "5s"))
+    .addOption(
+      durationOption("--timeout", "how long to wait for each answer", LONGEST_TIMEOUT).default(
+        seconds(5),
+        "5s",
+      ),
+    )
     .addOption(socketOption())
     .addOption(configOption())
     .action(async (host: string, flags: PingFlags) => {

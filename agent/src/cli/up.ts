@@ -3,6 +3,7 @@ import { type Millis, seconds } from "../base/time.ts";
 import type { UpEvent } from "../health/local-backend.ts";
 import { commonSettings, daemonSettings, DEFAULT_SOCKET } from "../io/config.ts";
 import { LocalApiClient } from "../io/local-api-client.ts";
+import { LONGEST_TIMEOUT } from "../io/local-api-server.ts";
 import { readJoinKey } from "./auth-key.ts";
 import { type CommandContext, printLines } from "./context.ts";
 import {
@@ -22,7 +23,12 @@ export function upCommand(context: CommandContext): Command {
     .option("--auth-key <source>", "read the auth key from - (standard input), file:PATH or ssm:NAME")
     .option("--cert-pin <pin>", "the server's certificate, as sha256-raw:<hex>");
   return addPrefsOptions(command)
-    .addOption(durationOption("--timeout", "how long to wait, 0 for without end").default(seconds(30), "30s"))
+    .addOption(
+      durationOption("--timeout", "how long to wait, 0 for without end", LONGEST_TIMEOUT).default(
+        seconds(30),
+        "30s",
+      ),
+    )
     .addOption(socketOption())
     .addOption(configOption())
     .action(async (flags: FlagValues & { readonly timeout: Millis }) => {

@@ -10,6 +10,7 @@
  */
 import * as z from "zod";
 import type { Log } from "../base/log.ts";
+import { type Millis, minutes } from "../base/time.ts";
 import type { LocalBackend, UpRequest } from "../health/local-backend.ts";
 import { type JsonApiServer, serveJsonApi, withBody } from "./json-api-server.ts";
 
@@ -37,11 +38,11 @@ export function serveLocalApi({ path, backend, log }: LocalApiOptions): Promise<
 }
 
 /** An hour: no command waits longer for one answer. */
-const LONGEST_TIMEOUT_MS = 3_600_000;
+export const LONGEST_TIMEOUT: Millis = minutes(60);
 
 const UNCHANGED = { loginServer: undefined, authKey: undefined, certPin: undefined };
 
-const timeoutMs = z.number().min(0).max(LONGEST_TIMEOUT_MS);
+const timeoutMs = z.number().min(0).max(LONGEST_TIMEOUT);
 const pingRequest = z.strictObject({ target: z.string().min(1), timeoutMs });
 const prefsFields = {
   hostname: z.string().optional(),

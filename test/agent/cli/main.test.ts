@@ -54,6 +54,18 @@ test.each([
     ["ping", "--timeout", "5", "x"],
     '--timeout is "5": give a duration such as 5s, 500ms or 1m30s',
   ],
+  ["too long a wait", ["ping", "--timeout", "2h", "x"], '--timeout is "2h": give at most 1h'],
+  ["too long a wait for the network", ["up", "--timeout", "1000000h"], "--timeout is"],
+  [
+    "too long a look, which a timer would take for none",
+    ["fleet", "--watch", "--interval", "1000000h"],
+    '--interval is "1000000h": give at most 24h',
+  ],
+  [
+    "too late an end",
+    ["control", "auth-key", "create", "--expiry", "99999999h"],
+    '--expiry is "99999999h": give at most 87600h',
+  ],
   ["an address", ["relay", "--listen", "443"], '--listen is "443": give ADDRESS:PORT or :PORT'],
   ["a tag", ["control", "auth-key", "create", "--tag", "exit"], '--tag is "exit": give tag: and letters'],
   ["a pin", ["up", "--cert-pin", "abc"], '--cert-pin is "abc": give sha256-raw: and the 64 hex digits'],

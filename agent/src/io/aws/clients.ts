@@ -73,11 +73,23 @@ export function awsError(error: unknown, action: string, resource: string): Oper
     throttled: `AWS throttles ${action} (${reason}): it will work again when fewer requests are made`,
     denied: `${action} on ${resource} is not permitted (${reason}): allow it to the role or user that this runs as`,
     "no-credentials": `there are no AWS credentials for ${action}: give the instance a role, or set AWS_PROFILE`,
-    "region-off": `${action} on ${resource}: the region is not enabled for this account or does not exist (${reason})`,
+    "region-off": `${action} on ${resource}: ${regionOffText(reason)} (${reason})`,
     unreachable: `${action}: AWS can not be reached (${reason}): see that tcp/443 to its endpoint is open`,
     refused: `AWS refuses ${action} on ${resource} (${reason}): see that it exists`,
   };
   return new OperationError(`aws-${fault}`, sentence[fault], { cause: error });
+}
+
+/** AWS and DNS say the same of two causes. */
+function regionOffText(reason: string): string {
+  switch (reason) {
+    case "AuthFailure":
+      return "the region is not enabled for this account, or the credentials are not valid";
+    case "ENOTFOUND":
+      return "the region does not exist, or the name of its endpoint can not be resolved here";
+    default:
+      return "the region is not enabled for this account or does not exist";
+  }
 }
 
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
@@ -92,7 +104,7 @@ const NO_CREDENTIALS = new Set([
   ...["CredentialsProviderError", "ProviderError", "TokenProviderError", "ExpiredToken", "RequestExpired"],
   ...["ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"],
 ]);
-/** EC2 says AuthFailure of good credentials in a region that the account has not enabled. */
+/** EC2 says AuthFailure of good credentials in a region that the account has not enabled, and of bad ones anywhere. */
 const REGION_OFF = new Set(["AuthFailure", "OptInRequired", "InvalidRegion"]);
 
 interface ErrorFields {

@@ -82,6 +82,28 @@ test("the sentence names action and resource, not what AWS wrote", async () => {
   expect(message).not.toContain("secret");
 });
 
+test.each([
+  [
+    "AuthFailure",
+    401,
+    "the region is not enabled for this account, or the credentials are not valid (AuthFailure)",
+  ],
+  ["OptInRequired", 401, "the region is not enabled for this account or does not exist (OptInRequired)"],
+])("of %s the sentence names every cause", async (code, status, text) => {
+  answer = { status, body: refusal(code) };
+  expect(awsError(await createTags(), "ec2:CreateTags", "instance/i-1").message).toContain(text);
+});
+
+test("a name that can not be resolved may be the region's or the machine's fault", () => {
+  const error = Object.assign(new Error("getaddrinfo ENOTFOUND ec2.eu-nowhere-1.amazonaws.com"), {
+    code: "ENOTFOUND",
+  });
+  expect(awsError(error, "ec2:DescribeInstances", "eu-nowhere-1").message).toBe(
+    "ec2:DescribeInstances on eu-nowhere-1: the region does not exist, or the name of its endpoint can not be resolved here " +
+      "(ENOTFOUND)",
+  );
+});
+
 test("a variable names the region before the instance does", async () => {
   answer = { status: 200, body: "eu-west-3" };
   const imds = new Imds({ endpoint });
