@@ -55,10 +55,10 @@ export class HealthAlarm extends Construct {
       tags: { Name: this.node.path },
     });
     this.topicArn = topic.arn;
-    const rules = [
-      this.#rule("Health", "sallyport:health", recoveries ? undefined : ILL, topic),
-      ...(relayed ? [this.#rule("Path", "sallyport:path", RELAYED, topic)] : []),
-    ];
+    this.#addRule("Health", "sallyport:health", recoveries ? undefined : ILL, topic);
+    if (relayed) this.#addRule("Path", "sallyport:path", RELAYED, topic);
+    // No Condition: EventBridge tells SNS no source, so none would ever hold, and no message would come.
+    // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html#eb-sns-permissions
     new SnsTopicPolicy(this, "Policy", {
       arn: topic.arn,
       policy: JSON.stringify({
@@ -70,7 +70,6 @@ export class HealthAlarm extends Construct {
             Principal: { Service: "events.amazonaws.com" },
             Action: "sns:Publish",
             Resource: topic.arn,
-            Condition: { ArnEquals: { "aws:SourceArn": rules.map(({ arn }) => arn) } },
           },
         ],
       }),
@@ -81,7 +80,7 @@ export class HealthAlarm extends Construct {
   }
 
   /** Only a change of this tag counts: `sallyport:updated` changes every five minutes. */
-  #rule(id: string, key: HealthTagKey, values: Values | undefined, topic: SnsTopic): CloudwatchEventRule {
+  #addRule(id: string, key: HealthTagKey, values: Values | undefined, topic: SnsTopic): void {
     const rule = new CloudwatchEventRule(this, id, {
       namePrefix: `sallyport-${id.toLowerCase()}-`,
       description: `Nodes of Sallyport whose tag ${key} changed`,
@@ -98,7 +97,6 @@ export class HealthAlarm extends Construct {
       tags: { Name: `${this.node.path}/${id}` },
     });
     new CloudwatchEventTarget(this, `${id}Target`, { rule: rule.name, arn: topic.arn });
-    return rule;
   }
 }
 

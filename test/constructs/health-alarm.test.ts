@@ -64,15 +64,17 @@ test.each(["direct", "idle", "unknown"])("the path %s is not told", (path) => {
   expect(told({}, "sallyport:path", path)).toBe(false);
 });
 
-test("only its own rules may publish to its topic", () => {
+test("EventBridge may publish to its topic, without a condition: SNS sees none of EventBridge's", () => {
   const made = alarm();
   const policy = JSON.parse(String(made.resource("aws_sns_topic_policy")["policy"])) as {
-    Statement: readonly [
-      { Condition: { ArnEquals: { "aws:SourceArn": readonly string[] } }; Action: string },
-    ];
+    Statement: readonly object[];
   };
-  expect(policy.Statement[0].Action).toBe("sns:Publish");
-  expect(policy.Statement[0].Condition.ArnEquals["aws:SourceArn"]).toHaveLength(2);
+  expect(policy.Statement).toEqual([
+    {
+      ...{ Sid: "HealthEvents", Effect: "Allow", Principal: { Service: "events.amazonaws.com" } },
+      ...{ Action: "sns:Publish", Resource: expect.stringContaining("aws_sns_topic.") },
+    },
+  ]);
   expect(made.resources("aws_cloudwatch_event_target")).toHaveLength(2);
 });
 
