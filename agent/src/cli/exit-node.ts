@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { LocalApiClient } from "../io/local-api-client.ts";
 import type { CommandContext } from "./context.ts";
 import { printLines } from "./context.ts";
@@ -12,15 +12,17 @@ export function exitNodeCommand(context: CommandContext): Command {
 
 function listCommand(context: CommandContext): Command {
   return newCommand("list", "list them, and which one is used")
+    .addOption(new Option("--filter <country>", "only those of a country, and all of them").default(""))
     .addOption(socketOption())
     .addOption(configOption())
-    .action(async (_flags: FlagValues, self: Command) => {
+    .action(async ({ filter }: { readonly filter: string }, self: Command) => {
       const flags = self.optsWithGlobals<FlagValues>();
       const daemon = new LocalApiClient(await socketOf(flags, context), context.stdio.interrupt);
       const status = await daemon.status();
       const instead = notRunningLines(status.BackendState, status.AuthURL);
-      const lines = instead ?? exitNodeLines(status);
-      if (lines === undefined) context.stdio.stderr.write("no exit nodes found\n");
+      const lines = instead ?? exitNodeLines(status, filter);
+      const which = exitNodeLines(status) === undefined ? "" : ` for ${JSON.stringify(filter)}`;
+      if (lines === undefined) context.stdio.stderr.write(`no exit nodes found${which}\n`);
       else printLines(context.stdio.stdout, lines);
       context.exitCode = instead === undefined && lines !== undefined ? 0 : 1;
     });

@@ -115,6 +115,16 @@ export interface PeerJson {
   readonly InEngine: boolean;
   readonly Expired?: boolean;
   readonly KeyExpiry?: string;
+  readonly Location?: LocationJson;
+}
+
+/** Of an exit node, where the control server says it. */
+export interface LocationJson {
+  readonly Country: string;
+  readonly CountryCode: string;
+  readonly City: string;
+  readonly CityCode: string;
+  readonly Priority: number;
 }
 
 export interface ExitNodeJson {

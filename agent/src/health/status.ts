@@ -3,6 +3,7 @@ import type { IpPort } from "../base/address.ts";
 import { formatRfc3339 } from "../base/rfc3339.ts";
 import type { Instant, WallTime } from "../base/time.ts";
 import { wallTime } from "../base/time.ts";
+import type { NodeLocation } from "../core/control/map-response.ts";
 import { type MapNode, type NetMap, offersExitNode } from "../core/control/net-map.ts";
 import type { RegionId } from "../core/path/path.ts";
 import type { PeerStatus } from "../engine/node.ts";
@@ -11,6 +12,7 @@ import type {
   DataPlaneJson,
   ForwardingJson,
   ExitNodeJson,
+  LocationJson,
   PeerJson,
   StatusJson,
   TailnetJson,
@@ -151,6 +153,7 @@ type NodeFields = Pick<
   | "AllowedIPs"
   | "Tags"
   | "PrimaryRoutes"
+  | "Location"
 >;
 
 function nodeJson(node: MapNode): NodeFields {
@@ -168,6 +171,17 @@ function nodeJson(node: MapNode): NodeFields {
     ...(node.primaryRoutes.length === 0
       ? {}
       : { PrimaryRoutes: node.primaryRoutes.map((prefix) => prefix.text) }),
+    ...(node.location === undefined ? {} : { Location: locationJson(node.location) }),
+  };
+}
+
+function locationJson(location: NodeLocation): LocationJson {
+  return {
+    Country: location.country,
+    CountryCode: location.countryCode,
+    City: location.city,
+    CityCode: location.cityCode,
+    Priority: location.priority,
   };
 }
 

@@ -35,6 +35,7 @@ test("a direct path, an exit node, an expired key and a tag are shown", () => {
     expired: true,
     keyExpiry: WALL,
     primaryRoutes: [Prefix.parse("10.0.0.0/8")],
+    location: { country: "Germany", countryCode: "DE", city: "Berlin", cityCode: "BER", priority: 20 },
   };
   const counters = { ...countersOf(changed), directAddress: IpPort.parse("203.0.113.5:41641"), txBytes: 5 };
   const status = buildStatus({
@@ -53,6 +54,7 @@ test("a direct path, an exit node, an expired key and a tag are shown", () => {
     KeyExpiry: "2026-11-22T09:03:46.000Z",
     Tags: ["tag:exit"],
     PrimaryRoutes: ["10.0.0.0/8"],
+    Location: { Country: "Germany", CountryCode: "DE", City: "Berlin", CityCode: "BER", Priority: 20 },
   });
   expect(status.ExitNodeStatus).toEqual({
     ID: first.stableId,

@@ -48,8 +48,20 @@ export interface MapNode {
   readonly cap: number;
   readonly primaryRoutes: readonly Prefix[];
   readonly created: WallTime | undefined;
+  /** Where it stands, if the server says so, as Tailscale's does of exit nodes for rent. */
+  readonly location?: NodeLocation;
   /** A peer that speaks WireGuard and nothing else. No server says so. */
   readonly plain?: PlainPeer;
+}
+
+export interface NodeLocation {
+  /** Names and codes; "" where it does not say. */
+  readonly country: string;
+  readonly countryCode: string;
+  readonly city: string;
+  readonly cityCode: string;
+  /** Of several in a city the highest is to be used. */
+  readonly priority: number;
 }
 
 export interface PlainPeer {
@@ -163,6 +175,7 @@ function parseNode(object: JsonObject): MapNode | undefined {
   if (id === undefined || id === 0 || key === undefined || key.isZero) return undefined;
   const addresses = prefixesAt(object, "Addresses");
   const hostinfo = asObject(object["Hostinfo"]) ?? {};
+  const location = asObject(hostinfo["Location"]);
   return {
     id,
     stableId: textAt(object, "StableID"),
@@ -185,6 +198,17 @@ function parseNode(object: JsonObject): MapNode | undefined {
     cap: numberAt(object, "Cap") ?? 0,
     primaryRoutes: prefixesAt(object, "PrimaryRoutes"),
     created: timeAt(object, "Created"),
+    ...(location === undefined ? {} : { location: parseLocation(location) }),
+  };
+}
+
+function parseLocation(object: JsonObject): NodeLocation {
+  return {
+    country: textAt(object, "Country"),
+    countryCode: textAt(object, "CountryCode"),
+    city: textAt(object, "City"),
+    cityCode: textAt(object, "CityCode"),
+    priority: numberAt(object, "Priority") ?? 0,
   };
 }
 

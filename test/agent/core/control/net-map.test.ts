@@ -324,3 +324,20 @@ test("any JSON is read without an exception", () => {
     }),
   );
 });
+
+test.each<[unknown, unknown]>([
+  [
+    { Country: "Germany", CountryCode: "DE", City: "Berlin", CityCode: "BER", Latitude: 52.5, Priority: 20 },
+    { country: "Germany", countryCode: "DE", city: "Berlin", cityCode: "BER", priority: 20 },
+  ],
+  [
+    { Country: 7, City: "Berlin" },
+    { country: "", countryCode: "", city: "Berlin", cityCode: "", priority: 0 },
+  ],
+  ["Berlin", undefined],
+  [undefined, undefined],
+])("a node whose location is %j is at %j", (Location, expected) => {
+  const Key = headscale.key.response.publicKey.replace("mkey", "nodekey");
+  const { node } = read({ Node: { ID: 1, Key, Hostinfo: { Location } } });
+  expect(node?.location).toEqual(expected);
+});
