@@ -5,7 +5,7 @@
  * came is of no use, and while an interface is new: the metadata know of one a little later than the kernel.
  */
 import type { CloudInterface, Facts } from "../../core/exit/facts.ts";
-import { type Metadata, readCloud } from "./machine-facts.ts";
+import { type Metadata, readCloud, readMacs } from "./machine-facts.ts";
 
 export interface CloudFactsOptions {
   readonly metadata: Metadata;
@@ -68,9 +68,12 @@ export class CloudFacts {
   async #ask(at: number): Promise<boolean> {
     this.#askedAt = at;
     const before = JSON.stringify(this.facts);
+    const { metadata } = this.#options;
     try {
-      this.#known = await readCloud(this.#options.metadata);
-      [this.#failure, this.#isInstance, this.#misses] = [undefined, true, 0];
+      const macs = await readMacs(metadata);
+      this.#isInstance = true;
+      this.#known = await readCloud(metadata, macs);
+      [this.#failure, this.#misses] = [undefined, 0];
     } catch (error) {
       this.#failure = error instanceof Error ? error.message : String(error);
       this.#isInstance ||= await this.#options.isInstance();

@@ -34,13 +34,21 @@ async function readRouted(advertised: readonly Prefix[], isV4: boolean): Promise
   return [...devices].toSorted().map((device) => ({ device, isV4 }));
 }
 
-/** All of it or nothing. @throws OperationError when no metadata service answers, or not to every question */
-export async function readCloud(metadata: Metadata): Promise<readonly CloudInterface[]> {
+/** Of the interfaces, at least one. @throws OperationError when no metadata service tells any */
+export async function readMacs(metadata: Metadata): Promise<readonly string[]> {
   const macs = (await metadata.find("network/interfaces/macs/")) ?? "";
   const names = macs.split("\n").map((line) => line.trim().replace(/\/$/, ""));
   const found = names.filter((mac) => mac !== "");
   if (found.length === 0) throw incomplete("no interface");
-  return await Promise.all(found.map((mac) => readInterface(metadata, mac)));
+  return found;
+}
+
+/** All of it or nothing. @throws OperationError when a question is not answered */
+export async function readCloud(
+  metadata: Metadata,
+  macs: readonly string[],
+): Promise<readonly CloudInterface[]> {
+  return await Promise.all(macs.map((mac) => readInterface(metadata, mac)));
 }
 
 function incomplete(what: string): OperationError {

@@ -98,6 +98,14 @@ test("a new device is a reason to ask at once", async () => {
   expect(cloud.dueIn(true, 100_500)).toBe(0);
 });
 
+test("whoever tells one interface is an instance's service, also where the hardware does not say so", async () => {
+  const { service, cloud } = open(false);
+  service.entries.set(`${MACS}${SECOND}/local-ipv4s`, "silence");
+  await cloud.ask(0);
+  expect(cloud.facts.metadataFailure).toBe("it can not be reached");
+  expect(cloud.dueIn(true, 0)).toBe(2_000);
+});
+
 test("a machine that is no instance is in no cloud, and asks more and more seldom whether it is", async () => {
   const { service, cloud } = open(false);
   service.entries.set(MACS, "silence");
