@@ -48,6 +48,7 @@ export async function makeBundles(architectures = Object.keys(ARCHITECTURES)) {
 /** Installed as a package, there are no sources: it was made when the package was. */
 function shippedAgent() {
   const folder = join(root, "dist/agent");
+  if (!existsSync(folder)) throw new Error("dist/agent is not in this package: install it anew");
   const names = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) =>
     name.endsWith(".mjs"),
   );

@@ -5,16 +5,12 @@ import { checkedParameterName } from "./auth-key.ts";
 export interface JoinParameterProps {
   /** Such as "/sallyport/my-network/join". */
   readonly name: string;
-  /**
-   * A KMS key of your own.
-   * @default the account's own key for Systems Manager
-   */
-  readonly kmsKeyArn?: string;
 }
 
 /**
  * The parameter for a network's join token. Terraform owns it, so that destroy removes it, and never knows its value: it
- * writes a word of its own, once, and the coordination server overwrites that.
+ * writes a word of its own, once, and the coordination server overwrites that. Both encrypt with the account's own key for
+ * Systems Manager.
  */
 export class JoinParameter extends Construct {
   readonly name: string;
@@ -26,7 +22,6 @@ export class JoinParameter extends Construct {
       name: this.name,
       type: "SecureString",
       description: "Sallyport: joins a device to a network",
-      ...(props.kmsKeyArn === undefined ? {} : { keyId: props.kmsKeyArn }),
       // Known to the agent, which does not take it for a key.
       valueWo: "pending",
       valueWoVersion: 1,

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { estimate } from "./estimate.ts";
-import { PRICES_OF, TRAFFIC } from "./prices.ts";
+import { PRICES_OF } from "./prices.ts";
 
 const folder = join(process.argv[2] ?? process.env["CDKTF_OUTDIR"] ?? "cdktf.out", "stacks");
 if (existsSync(folder)) print(folder);
@@ -15,15 +15,14 @@ function print(stacks: string): void {
   let sum = 0;
   for (const id of readdirSync(stacks)) {
     const json = JSON.parse(readFileSync(join(stacks, id, "cdk.tf.json"), "utf8")) as Record<string, unknown>;
-    const { lines, total, throughNatGateway } = estimate(json);
+    const { lines, total, throughNatGateway, exitTrafficGb } = estimate(json);
     say(id);
     for (const { what, count, monthly } of lines) {
       say(`  ${String(count).padStart(3)} ${what.padEnd(24)} ${dollars(monthly)}`);
     }
-    const perGb = TRAFFIC.toInternet + (throughNatGateway ? TRAFFIC.throughNatGateway : 0);
     say(`      ${"a month, without traffic".padEnd(24)} ${dollars(total)}`);
     say(
-      `      exit traffic: $${perGb.toFixed(3)} a GB${throughNatGateway ? ", a third of it for the NAT gateway" : ""}`,
+      `      exit traffic: $${exitTrafficGb.toFixed(3)} a GB${throughNatGateway ? ", a third of it for the NAT gateway" : ""}`,
     );
     sum += total;
   }

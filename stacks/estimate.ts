@@ -1,6 +1,7 @@
 /** What a stack costs a month before any traffic, from its Terraform JSON and the list prices. */
 import { list, object, type CheckedResource, resourcesOf } from "../constructs/checks/check.ts";
-import { GP3_GIB_MONTH, HOURLY, HOURS_A_MONTH, INSTANCES } from "./prices.ts";
+import { userData } from "../constructs/checks/user-data.ts";
+import { GP3_GIB_MONTH, HOURLY, HOURS_A_MONTH, INSTANCES, TRAFFIC } from "./prices.ts";
 
 export interface CostLine {
   readonly what: string;
@@ -13,8 +14,10 @@ export interface Estimate {
   readonly lines: readonly CostLine[];
   /** Of the lines whose price is known. */
   readonly total: number;
-  /** Whether exit traffic goes through a NAT gateway, which costs by the GB. */
+  /** Whether exit traffic goes through a NAT gateway, of this stack or another's, which costs by the GB. */
   readonly throughNatGateway: boolean;
+  /** Dollars for a GB of exit traffic. */
+  readonly exitTrafficGb: number;
 }
 
 export function estimate(json: Readonly<Record<string, unknown>>): Estimate {
@@ -28,11 +31,18 @@ export function estimate(json: Readonly<Record<string, unknown>>): Estimate {
     line("network load balancer", of("aws_lb").length, hourly(HOURLY.loadBalancer)),
     line("GiB of gp3 disk", diskGib(machines, of("aws_ebs_volume")), GP3_GIB_MONTH),
   ].filter(({ count }) => count > 0);
+  const throughNatGateway = of("aws_nat_gateway").length > 0 || machines.some(leavesByAnother);
   return {
     lines,
     total: lines.reduce((sum, { monthly }) => sum + (monthly ?? 0), 0),
-    throughNatGateway: of("aws_nat_gateway").length > 0,
+    throughNatGateway,
+    exitTrafficGb: TRAFFIC.toInternet + (throughNatGateway ? TRAFFIC.throughNatGateway : 0),
   };
+}
+
+/** A node with an interface for the tunnel alone: its exit traffic takes the private subnet's way. */
+function leavesByAnother({ attributes }: CheckedResource): boolean {
+  return userData(attributes).includes('"egressMode": "split"');
 }
 
 function instanceLines(machines: readonly CheckedResource[]): readonly CostLine[] {

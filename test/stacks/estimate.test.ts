@@ -38,6 +38,15 @@ test("a NAT gateway is named as what it is, and a type without a price too", () 
   expect(lines).toContainEqual({ what: "x9g.huge", count: 1, monthly: undefined });
 });
 
+test("exit traffic by a NAT gateway costs more by the GB, also where that is another's", () => {
+  const direct = { ...machine, user_data: '{ "egressMode": "direct" }' };
+  const split = { ...machine, user_data: '{ "egressMode": "split" }' };
+  expect(estimate({ resource: { aws_instance: { a: direct } } }).exitTrafficGb).toBe(0.09);
+  expect(estimate({ resource: { aws_instance: { a: split } } }).exitTrafficGb).toBe(0.135);
+  const gateway = { aws_nat_gateway: { n: {} }, aws_instance: { a: direct } };
+  expect(estimate({ resource: gateway }).exitTrafficGb).toBe(0.135);
+});
+
 test("the schema for editors is that of the configuration: `npm run config-schema` writes it", () => {
   const file = join(__dirname, "../../sallyport.config.schema.json");
   expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(JSON.parse(JSON.stringify(configJsonSchema())));

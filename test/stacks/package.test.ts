@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import {
+  cpSync,
   existsSync,
   lstatSync,
   mkdtempSync,
@@ -29,11 +30,19 @@ const PEERS = [
   "resolve-pkg-maps",
 ];
 
-const packed = spawnSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", folder], {
-  cwd: root,
+/** As somebody has them who has just cloned: without what was built, and with what npm installed. */
+const clone = join(folder, "clone");
+const NOT_CLONED = ["node_modules", "dist", ".git", "cdktf.out", "coverage", ".cache"].map((name) =>
+  join(root, name),
+);
+cpSync(root, clone, { recursive: true, filter: (path) => !NOT_CLONED.includes(path) });
+symlinkSync(join(root, "node_modules"), join(clone, "node_modules"));
+
+const packed = spawnSync("npm", ["pack", "--silent", "--pack-destination", folder], {
+  cwd: clone,
   encoding: "utf8",
 });
-const [archive = ""] = readdirSync(folder);
+const archive = readdirSync(folder).find((name) => name.endsWith(".tgz")) ?? "";
 /** The peers are large and here already; everything else is npm's to bring. */
 const FLAGS = [
   "--legacy-peer-deps",
@@ -57,9 +66,25 @@ const withRegistry = requires(
   `npm can not install what the package needs: ${installed.stderr}`,
 );
 
-test("the package is made", () => {
-  expect(packed.status).toBe(0);
+test("packed from a clean clone it holds what is built: the agent, which `bundle` needs, and the lab", () => {
+  expect({ status: packed.status, stderr: packed.stderr }).toMatchObject({ status: 0 });
   expect(archive).toMatch(/^sallyport-.*\.tgz$/);
+  const { stdout } = spawnSync("tar", ["-tzf", join(folder, archive)], { encoding: "utf8" });
+  const names = stdout.split("\n");
+  for (const name of ["dist/agent/sallyport.mjs", "dist/lab/lab.mjs", "bin/bundle.mjs"]) {
+    expect(names).toContain(`package/${name}`);
+  }
+});
+
+test("a package without the agent says so when its archive is asked for", () => {
+  const hollow = join(folder, "hollow");
+  for (const name of ["bin", "package.json"])
+    cpSync(join(root, name), join(hollow, name), { recursive: true });
+  const { status, stderr } = spawnSync(process.execPath, [join(hollow, "bin/bundle.mjs"), "arm64"], {
+    encoding: "utf8",
+  });
+  expect(status).toBe(1);
+  expect(stderr).toContain("dist/agent is not in this package: install it anew");
 });
 
 withRegistry(

@@ -75,6 +75,22 @@ test.each(names)("%s: the sum in its README is the one that `npm run cost` says"
   expect(readme(name)).toContain(`**$${sum.toFixed(2)}**`);
 });
 
+test.each(["direct", "nat-gateway", "existing-nat"])(
+  "egress %s costs what the README's table says: a month and a GB, as `npm run cost` does",
+  (egress) => {
+    const into = join(folder, `egress-${egress}`);
+    mkdirSync(into);
+    const network = { vpcId: "vpc-0a", publicSubnetId: "subnet-0a", privateSubnetId: "subnet-0b" };
+    const context = { egress, ...(egress === "existing-nat" ? { network } : {}) };
+    const { stacks } = runApp("stacks/main.ts", into, { context });
+    const { total, exitTrafficGb } = estimate(stacks["exit-node-stack"]?.json ?? {});
+    const row = new RegExp(`^\\| \`${egress}\` +\\|[^|]+\\| \\$([\\d.]+) +\\| \\$([\\d.]+) +\\|$`, "m");
+    const [, fixed, perGb] = row.exec(readFileSync(join(root, "README.md"), "utf8")) ?? [];
+    expect({ fixed, perGb: Number(perGb) }).toEqual({ fixed: total.toFixed(2), perGb: exitTrafficGb });
+  },
+  60_000,
+);
+
 test("`npx cdktf synth` in an example's folder runs its app as it stands there", () => {
   const cdktf = join(root, "node_modules/.bin/cdktf");
   const run = spawnSync(cdktf, ["synth", "--output", join(folder, "out")], {
