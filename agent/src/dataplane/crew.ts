@@ -70,13 +70,10 @@ export class Crew {
     clearTimeout(timer);
   }
 
-  async #untilReady(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => this.#untilOneIsReady(worker)));
-    this.#isReady = true;
-  }
-
-  #untilOneIsReady(worker: Worker): Promise<void> {
+  /** Settled by the first one that dies, or else by the last one that is ready. */
+  #untilReady(): Promise<void> {
     return new Promise((resolve, reject) => {
+      let missing = this.#workers.length;
       const fail = (why: string): void => {
         if (this.#isEnding || this.#hasFailed) return;
         this.#hasFailed = true;
@@ -84,16 +81,20 @@ export class Crew {
           "dataplane",
           `the data plane's thread has ended (${why}): restart the daemon; SALLYPORT_DATAPLANE=off does without it`,
         );
-        reject(error);
         if (this.#isReady) this.#onFatal(error);
+        else reject(error);
       };
-      worker.once("message", ({ aead, whyNoFasterAead }: Ready) => {
-        this.aead = aead;
-        this.whyNoFasterAead = whyNoFasterAead;
-        resolve();
-      });
-      worker.once("error", (error) => fail(error instanceof Error ? error.message : String(error)));
-      worker.once("exit", (code) => fail(`exit code ${code}`));
+      for (const worker of this.#workers) {
+        worker.once("message", ({ aead, whyNoFasterAead }: Ready) => {
+          this.aead = aead;
+          this.whyNoFasterAead = whyNoFasterAead;
+          if (--missing > 0 || this.#hasFailed) return;
+          this.#isReady = true;
+          resolve();
+        });
+        worker.once("error", (error) => fail(error instanceof Error ? error.message : String(error)));
+        worker.once("exit", (code) => fail(`exit code ${code}`));
+      }
     });
   }
 }

@@ -219,6 +219,20 @@ testHost("a worker that can not start says why", async () => {
   await expect(broken).rejects.toThrow(/the data plane's thread has ended .*SALLYPORT_DATAPLANE=off/);
 });
 
+testHost("one that dies before the others are ready ends the start at once", async () => {
+  const hasty = join(folder, "hasty.mjs");
+  writeFileSync(
+    hasty,
+    `import { parentPort, workerData } from "node:worker_threads";
+     const isFirst = workerData.options.role === "outbound";
+     setTimeout(() => parentPort.postMessage({ aead: "none" }), isFirst ? 0 : 700);
+     if (isFirst) setTimeout(() => { throw new Error("out of luck"); }, 50);`,
+  );
+  const closed = async ({ close }: Started): Promise<string> => await close().then(() => "started");
+  const outcome = await start({ workers: 2, program: hasty }).then(closed, String);
+  expect(outcome).toMatch(/the data plane's thread has ended \(.*out of luck\): restart/);
+});
+
 testHost.each([1, 2, 4])(
   "one of %i workers that dies ends everything, with a clear word",
   async (workers) => {
