@@ -4,7 +4,7 @@
  * A packet is copied once, by the cipher: from the read buffer into its slot. Slots that go to the same address
  * and have the same length leave as one train (UDP_SEGMENT), of which the last may be shorter.
  */
-import { parsePacket, protocol, tcpFlag } from "../core/ip/packet.ts";
+import { extension, isExtension, maxExtensions, parsePacket, protocol, tcpFlag } from "../core/ip/packet.ts";
 import { BLOCK, IOVEC, MESSAGE_HEADER, TRAIN } from "./memory.ts";
 import { Counter, Kind } from "./messages.ts";
 import type { Order } from "./order.ts";
@@ -14,6 +14,8 @@ import type { PlaneParts } from "./plane.ts";
 const READS = 32;
 const VNET = 10;
 const V6_HEADER = 40;
+/** Of the field with the flags in an IPv4 header. */
+const FRAGMENT_OFFSET = 0x1fff;
 const MESSAGE_OVERHEAD = 32;
 /** Of the UDP payload of one train. */
 const TRAIN_BYTES = 65_507;
@@ -56,6 +58,8 @@ export class Outbound {
   #cutSize = 0;
   #cutPeer = -1;
   #cutCounter = 0;
+  /** The protocol of the transport header that was looked for last. */
+  #transport = 0;
   /** The train that is being made. */
   #peer = -1;
   #size = 0;
@@ -158,7 +162,7 @@ export class Outbound {
       this.#handOver(packet, count, size);
       return false;
     }
-    if (this.#protocol(packet, version) === protocol.udp) this.#noteFlow(packet, version, length, peer, now);
+    if (this.#protocol(packet, version) !== protocol.tcp) this.#noteFlow(packet, version, length, peer, now);
     this.#cutCount = count;
     this.#cutSize = size;
     this.#cutPeer = peer;
@@ -213,15 +217,39 @@ export class Outbound {
     return peer;
   }
 
-  /** The filter must know which flows are ours. */
+  /** The filter must know which flows of UDP and SCTP are ours. */
   #noteFlow(packet: number, version: number, length: number, peer: number, now: number): void {
     const { outboundVerdicts, filter } = this.#parts.table;
-    const ports = this.#view.getInt32(packet + (version === 4 ? 20 : 40), true);
-    if (outboundVerdicts.find(packet, version, protocol.udp, ports, now) >= 0) return;
+    const transport = version === 4 ? this.#transportV4(packet) : this.#transportV6(packet);
+    const proto = transport === 0 ? 0 : this.#transport;
+    if (proto !== protocol.udp && proto !== protocol.sctp) return;
+    const ports = this.#view.getInt32(transport, true);
+    if (outboundVerdicts.find(packet, version, proto, ports, now) >= 0) return;
     const parsed = parsePacket(this.#bytes.slice(packet, packet + length));
     if (typeof parsed === "string") return;
     filter?.noteOutbound(parsed);
-    outboundVerdicts.keep(packet, version, protocol.udp, ports, peer, now + NOTED);
+    outboundVerdicts.keep(packet, version, proto, ports, peer, now + NOTED);
+  }
+
+  /** Where the transport header is, or 0 in a later fragment. That it lies whole in the packet was looked at before. */
+  #transportV4(packet: number): number {
+    if ((this.#view.getUint16(packet + 6) & FRAGMENT_OFFSET) !== 0) return 0;
+    this.#transport = this.#bytes[packet + 9] ?? 0;
+    return packet + ((this.#bytes[packet] ?? 0) & 15) * 4;
+  }
+
+  #transportV6(packet: number): number {
+    const bytes = this.#bytes;
+    let at = packet + V6_HEADER;
+    let next = bytes[packet + 6] ?? 0;
+    for (let walked = 0; walked < maxExtensions && isExtension(next); walked++) {
+      const isFragment = next === extension.fragment;
+      if (isFragment && this.#view.getUint16(at + 2) >> 3 !== 0) return 0;
+      next = bytes[at] ?? 0;
+      at += isFragment ? 8 : ((bytes[at + 1] ?? 0) + 1) * 8;
+    }
+    this.#transport = next;
+    return at;
   }
 
   /** The engine has to send these: there is no session, or no proven path. */

@@ -3,8 +3,10 @@
  * packets out of the device, the same counts of what was refused. A pair of Unix sockets stands in for the device.
  */
 import fc from "fast-check";
+import { Prefix } from "../../../agent/src/base/address.ts";
 import { concat } from "../../../agent/src/base/bytes.ts";
 import { instant } from "../../../agent/src/base/time.ts";
+import { compileFilter } from "../../../agent/src/core/filter/filter.ts";
 import { cutPacket, decodeVirtioHeader } from "../../../agent/src/core/ip/offload.ts";
 import { clampMss } from "../../../agent/src/core/ip/mss.ts";
 import { packetLength } from "../../../agent/src/core/wireguard/allowed-ips.ts";
@@ -328,6 +330,86 @@ testPlane("only a message that proves the key, for the first time, says where a 
   expect(ends.roamed()).toEqual([]);
   expect(ends.counter(Counter.receivedPackets)).toBe(2);
   ends.close();
+});
+
+const [A4, B4] = [
+  [100, 64, 0, 1],
+  [100, 64, 0, 2],
+];
+
+function v4(proto: number, [from, to]: readonly (readonly number[])[], body: readonly number[], options = 0) {
+  const header = 20 + options;
+  const head = [0x40 | (header / 4), 0, 0, header + body.length, 0, 0, 0, 0, 64, proto, 0, 0];
+  return Uint8Array.from([...head, ...(from ?? []), ...(to ?? []), ...OPTIONS.slice(0, options), ...body]);
+}
+
+/** From ::1 of the peer's network to ::2 or back. */
+function v6(next: number, isBack: boolean, body: readonly number[]): Uint8Array {
+  const address = (host: number): readonly number[] => [0xfd, ...Array<number>(14).fill(0), host];
+  const ends = isBack ? [address(2), address(1)] : [address(1), address(2)];
+  return Uint8Array.from([0x60, 0, 0, 0, 0, body.length, next, 64, ...ends.flat(), ...body]);
+}
+
+/** A router alert (RFC 2113): the same in all packets. */
+const OPTIONS = [0x94, 4, 0, 0];
+const [OUT, BACK] = [
+  [A4 ?? [], B4 ?? []],
+  [B4 ?? [], A4 ?? []],
+];
+const PORTS = { out: [0x10, 0, 0x20, 0], back: [0x20, 0, 0x10, 0] };
+const udp = (ports: readonly number[]): readonly number[] => [...ports, 0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+const sctp = (ports: readonly number[]): readonly number[] => [...ports, ...Array<number>(12).fill(0)];
+const inFragment = (offset: number, more: 0 | 1): readonly number[] => [
+  17,
+  0,
+  0,
+  (offset << 3) | more,
+  0,
+  0,
+  0,
+  9,
+];
+const asFragment = (packet: Uint8Array, field: number): Uint8Array => {
+  new DataView(packet.buffer).setUint16(6, field);
+  return packet;
+};
+const answer4 = v4(17, BACK, udp(PORTS.back));
+const answer6 = v6(17, true, udp(PORTS.back));
+const otherFlow = v4(17, OUT, udp([0x30, 0, 0x20, 0]), 4);
+
+testPlane.each<[string, readonly Uint8Array[], Uint8Array, boolean]>([
+  ["SCTP over IPv4", [v4(132, OUT, sctp(PORTS.out))], v4(132, BACK, sctp(PORTS.back)), true],
+  ["SCTP over IPv6", [v6(132, false, sctp(PORTS.out))], v6(132, true, sctp(PORTS.back)), true],
+  ["UDP", [v4(17, OUT, udp(PORTS.out))], answer4, true],
+  ["UDP behind IPv4 options", [otherFlow, v4(17, OUT, udp(PORTS.out), 4)], answer4, true],
+  ["UDP in a first fragment", [asFragment(v4(17, OUT, udp(PORTS.out)), 0x2000)], answer4, true],
+  ["UDP in a later fragment", [asFragment(v4(17, OUT, udp(PORTS.out)), 0x0010)], answer4, false],
+  ["UDP in IPv6's first fragment", [v6(44, false, [...inFragment(0, 1), ...udp(PORTS.out)])], answer6, true],
+  ["UDP in IPv6's later one", [v6(44, false, [...inFragment(16, 1), ...udp(PORTS.out)])], answer6, false],
+  [
+    "UDP behind two of IPv6's extension headers",
+    [v6(0, false, [60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0, ...udp(PORTS.out)])],
+    answer6,
+    true,
+  ],
+  ["another flow", [otherFlow], answer4, false],
+])("an answer comes in where the engine lets it in: %s", (_, sent, answer, isLetIn) => {
+  const localAddresses = ["100.64.0.1/32", "fd00::1/128"];
+  const engine = compileFilter([], { localAddresses: localAddresses.map(Prefix.parse) });
+  const ends = openEnds({});
+  ends.plane.apply({ kind: "filter", rules: [], localAddresses, excluded: [] });
+  for (const packet of sent) {
+    engine.noteOutbound(packet);
+    ends.toDevice(concat(virtio(undefined, 0), packet));
+  }
+  ends.turn();
+  expect(ends.counter(Counter.sentPackets)).toBe(sent.length);
+  const peer = pairOf({ isInitiator: false, send: KEYS.b, receive: KEYS.a, remoteIndex: 10 });
+  ends.toPlane(peer.seal(answer, MTU));
+  ends.turn();
+  const delivered = ends.fromDevice().length;
+  ends.close();
+  expect([delivered === 1, engine.accepts(answer).verdict === "accept"]).toEqual([isLetIn, isLetIn]);
 });
 
 const RELAYED = 700;

@@ -10,7 +10,7 @@ import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
 import { canOpenPlanes } from "./can-open-planes.ts";
 import { closePlanes, MTU } from "./planes.ts";
 import { flows, headerLengths, makePacket, pattern, virtio } from "./support.ts";
-import { type Mutation, type Step, Twins } from "./twins.ts";
+import { type Mutation, RULES, type Step, Twins } from "./twins.ts";
 
 const CASES = Number(process.env["SALLYPORT_TWIN_CASES"] ?? 10_000);
 const LIMIT_MS = 300_000;
@@ -31,7 +31,7 @@ const out: fc.Arbitrary<Step> = fc
     isWhole: fc.boolean(),
     damage: fc.oneof(
       { weight: 8, arbitrary: fc.constant(undefined) },
-      { weight: 1, arbitrary: fc.constantFrom("no peer", "no ip", "long", "cut", "mss", "short") },
+      { weight: 1, arbitrary: fc.constantFrom("no peer", "no ip", "long", "cut", "mss", "short", "other") },
       { weight: 1, arbitrary: fc.nat({ max: 9 }) },
     ),
     value: fc.nat({ max: 255 }),
@@ -46,14 +46,33 @@ const out: fc.Arbitrary<Step> = fc
     if (isSyn) bytes.set([2, 4, 0x05 + (value >> 4), 0xb4], ip + 20);
     if (damage === "no peer") bytes[shape.version === 4 ? 16 : 24] = 9;
     if (damage === "no ip") bytes[0] = value;
+    if (damage === "other") bytes[shape.version === 4 ? 9 : 6] = protocolOf(value);
     if (damage === "long" && whole) bytes[shape.version === 4 ? 2 : 4] = 0x7f;
     if (damage === "short" && whole) shorten(bytes, shape.version, value);
     if (typeof damage === "number") header[damage] = value;
     return { kind: "out", header, bytes: damage === "cut" ? bytes.subarray(0, value) : bytes };
   });
 
+/** From who was asked to who asked; the checksums stay right. */
+function turnAround(packet: Uint8Array, version: number): void {
+  const [addresses, length, ports] = version === 4 ? [12, 4, 20] : [8, 16, 40];
+  for (const [at, size] of [
+    [addresses, length],
+    [ports, 2],
+  ] as const) {
+    const first = packet.slice(at, at + size);
+    packet.copyWithin(at, at + size, at + 2 * size);
+    packet.set(first, at + size);
+  }
+}
+
 /** What the packet should begin with behind its IP header, and does not have room for. */
 const NEXT = [0, 1, 6, 17, 44, 58, 60, 132];
+
+/** Every second one SCTP. */
+function protocolOf(value: number): number {
+  return value % 2 === 0 ? 132 : (NEXT[(value >> 1) & 7] ?? 0);
+}
 
 function shorten(packet: Uint8Array, version: number, value: number): void {
   const length = (value >> 3) % 24;
@@ -66,10 +85,7 @@ const arriving: fc.Arbitrary<Step> = fc
     flow: flows,
     length: fc.oneof(fc.integer({ min: 20, max: 200 }), fc.integer({ min: 20, max: 1_150 })),
     content: fc.constantFrom(
-      "right",
-      "right",
-      "right",
-      "right",
+      ...(["right", "right", "right", "right", "answer", "answer", "answer", "other"] as const),
       "foreign",
       "no ip",
       "nothing",
@@ -93,6 +109,9 @@ const arriving: fc.Arbitrary<Step> = fc
     if (content === "foreign") packet[shape.version === 4 ? 12 : 8] = 9;
     if (content === "no ip") packet[0] = 0x15;
     if (content === "short") shorten(packet, shape.version, value);
+    if (content === "answer") turnAround(packet, shape.version);
+    const isOther = content === "other" || (content === "answer" && value < 64);
+    if (isOther) packet[shape.version === 4 ? 9 : 6] = protocolOf(value);
     if (content === "damaged") packet[packet.length - 1 - (value % 20)] = value;
     return { kind: "in", packet: content === "nothing" ? new Uint8Array(0) : packet, fate, at };
   });
@@ -102,6 +121,10 @@ const step = fc.oneof(
   { weight: 10, arbitrary: arriving },
   { weight: 1, arbitrary: fc.boolean().map((byPeer): Step => ({ kind: "rekey", byPeer })) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: "roam" }) },
+  {
+    weight: 2,
+    arbitrary: fc.nat({ max: RULES.length - 1 }).map((rules): Step => ({ kind: "filter", rules })),
+  },
 );
 const histories = fc.array(step, { minLength: 1, maxLength: 4 });
 
@@ -150,6 +173,8 @@ describe("made wrong on purpose, it is noticed:", () => {
       fast((parts) => void (parts.counters = new Float64Array(Counter.sentPackets))),
     ],
     ["the fast path's roaming", fast(({ roaming }) => void (roaming.noteSender = () => {}))],
+    ["the engine's flows", { flows: { note: () => {}, isAnswer: () => false } }],
+    ["the engine's filter", { rules: RULES[0] ?? [] }],
     ["the engine's padding", { mtu: MTU + 16 - 3 }],
     ["the engine's allowed addresses", { allowedIps: ["100.0.0.0/8", "fd00::/8", "9.0.0.0/8", "900::/8"] }],
     ["the engine's numbers", { counters: () => new LocalCounters(65_536, 1n) }],

@@ -9,7 +9,9 @@ import { concat } from "../../../agent/src/base/bytes.ts";
 import { clampPrivateKey, DiscoPrivate, NodePrivate, type NodePublic } from "../../../agent/src/base/keys.ts";
 import { randomBytes } from "../../../agent/src/base/random.ts";
 import { type Instant, instant, wallTime } from "../../../agent/src/base/time.ts";
-import type { MapNode } from "../../../agent/src/core/control/net-map.ts";
+import type { MapNode, NetMap } from "../../../agent/src/core/control/net-map.ts";
+import type { FilterRuleJson } from "../../../agent/src/core/filter/filter.ts";
+import type { FlowStore } from "../../../agent/src/core/filter/flow-table.ts";
 import { buildUdp } from "../../../agent/src/core/ip/build.ts";
 import { cutPacket, decodeVirtioHeader } from "../../../agent/src/core/ip/offload.ts";
 import { emptyDerpMap } from "../../../agent/src/core/path/derp-map.ts";
@@ -39,6 +41,9 @@ export interface Mutation {
   readonly allowedIps?: readonly string[];
   readonly counters?: () => SessionCounters;
   readonly cut?: typeof cutPacket;
+  /** Where the engine remembers flows, and what it lets in instead of what the map says. */
+  readonly flows?: FlowStore;
+  readonly rules?: readonly FilterRuleJson[];
   readonly fast?: (parts: { -readonly [K in keyof PlaneParts]: PlaneParts[K] }) => void;
 }
 
@@ -49,7 +54,9 @@ export type Step =
   | { readonly kind: "in"; readonly packet: Uint8Array; readonly fate: Fate; readonly at: number }
   | { readonly kind: "rekey"; readonly byPeer: boolean }
   /** The peer is at its other address from now on. */
-  | { readonly kind: "roam" };
+  | { readonly kind: "roam" }
+  /** The map has other rules, one of `RULES`. */
+  | { readonly kind: "filter"; readonly rules: number };
 
 const ALLOWED = ["100.0.0.0/8", "fd00::/8"];
 const US = IpPort.parse("192.0.2.1:1");
@@ -82,9 +89,12 @@ export class Twins {
   /** Begun by either side. */
   handshakes = 0;
   #now: Instant = instant(1_000);
+  #netMap: NetMap;
+  readonly #rules: readonly FilterRuleJson[] | undefined;
 
   constructor(mutation: Mutation = {}) {
-    const { suite = nodeSuite, mtu = MTU, allowedIps = ALLOWED, fast, counters } = mutation;
+    const { suite = nodeSuite, mtu = MTU, allowedIps = ALLOWED, fast, counters, flows } = mutation;
+    this.#rules = mutation.rules;
     this.#cut = mutation.cut ?? cutPacket;
     this.#ends = openEnds({ maxSessions: SLOTS });
     this.#elsewhere = this.#ends.openSocket();
@@ -93,7 +103,7 @@ export class Twins {
     const calendar = { now: () => wallTime(1_790_000_000_000 + this.#now) };
     const key = (): Uint8Array => clampPrivateKey(randomBytes(this.#random, 32));
     this.#node = new Node({
-      ...{ suite, random: this.#random, calendar, mtu, sessions: this.#store },
+      ...{ suite, random: this.#random, calendar, mtu, flows, sessions: this.#store },
       nodeKey: new NodePrivate(key()),
       discoKey: new DiscoPrivate(key()),
       ...{ localPort: 1, portIsFixed: true, explicit: [] },
@@ -103,7 +113,8 @@ export class Twins {
       privateKey: new NodePrivate(key()),
     });
     this.#peer.configurePeer({ key: this.#node.publicKey, allowedIps: [] }, this.#now);
-    this.#node.handleNetMap(mapOf(this.#node.publicKey, this.#peer.publicKey, allowedIps), this.#now);
+    this.#netMap = mapOf(this.#node.publicKey, this.#peer.publicKey, allowedIps);
+    this.#node.handleNetMap(this.#netMap, this.#now);
     this.#peer.startHandshake(this.#node.publicKey, this.#now);
     this.#shakeHands();
   }
@@ -125,6 +136,9 @@ export class Twins {
         break;
       case "roam":
         this.#isElsewhere = !this.#isElsewhere;
+        break;
+      case "filter":
+        this.#setRules(RULES[step.rules] ?? []);
         break;
     }
   }
@@ -163,6 +177,13 @@ export class Twins {
     while (this.#peer.pollEvent() !== undefined) continue;
     this.#drainNode();
     this.#tellAddress();
+  }
+
+  #setRules(rules: readonly FilterRuleJson[]): void {
+    this.#netMap = { ...this.#netMap, packetFilter: this.#rules ?? rules };
+    this.#node.handleNetMap(this.#netMap, this.#now);
+    this.#drainNode();
+    this.#ends.plane.apply({ kind: "filter", rules, localAddresses: EVERYWHERE, excluded: [] });
   }
 
   get #from(): IpPort {
@@ -207,6 +228,8 @@ export class Twins {
     same("messages to where the peer is not", notAt.datagrams(), []);
     for (const message of expected) this.#peer.handleMessage(message, direct(US), this.#now);
     while (this.#peer.pollEvent() !== undefined) continue;
+    // Both share one memory of flows where they work together.
+    if (isTooBig) for (const packet of left) this.#ends.plane.parts.table.filter?.noteOutbound(packet);
     if (isTooBig) this.#tellAddress();
     else this.#compareCounts(before, { malformed: uncut, sentPackets: expected.length });
   }
@@ -396,11 +419,22 @@ class Store implements SessionStore {
 const { reserve } = SessionTable.prototype;
 
 const ALLOW_ALL = [{ SrcIPs: ["*"], DstPorts: [{ IP: "*", Ports: { First: 0, Last: 65_535 } }] }];
+const toPort = (port: number): NonNullable<FilterRuleJson["DstPorts"]> => [
+  { IP: "*", Ports: { First: port, Last: port } },
+];
+/** Everything, nothing, some of TCP, some of UDP. */
+export const RULES: readonly (readonly FilterRuleJson[])[] = [
+  ALLOW_ALL,
+  [],
+  [{ SrcIPs: ["100.64.0.0/10"], IPProto: [6], DstPorts: toPort(80) }],
+  [{ SrcIPs: ["*"], IPProto: [17, 132], DstPorts: toPort(80) }],
+];
+const EVERYWHERE = ["0.0.0.0/0", "::/0"];
 
-function mapOf(self: NodePublic, peer: NodePublic, allowedIps: readonly string[]) {
+function mapOf(self: NodePublic, peer: NodePublic, allowedIps: readonly string[]): NetMap {
   const plain = { endpoint: PEER, presharedKey: undefined, persistentKeepalive: undefined };
   return {
-    self: mapNode(self, 1, { addresses: ["0.0.0.0/0", "::/0"].map(Prefix.parse) }),
+    self: mapNode(self, 1, { addresses: EVERYWHERE.map(Prefix.parse) }),
     peers: [mapNode(peer, 2, { allowedIps: allowedIps.map(Prefix.parse), plain })],
     ...{ derpMap: emptyDerpMap, packetFilter: ALLOW_ALL, domain: "", users: new Map(), magicDnsSuffix: "" },
   };

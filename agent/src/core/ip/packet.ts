@@ -30,6 +30,16 @@ export const protocol = {
 
 export const tcpFlag = { fin: 1, syn: 2, rst: 4, ack: 16 } as const;
 
+/** IPv6 headers that may lie before the transport's. */
+export const extension = { hopByHop: 0, fragment: 44, destinationOptions: 60 } as const;
+
+/** Those that one packet may carry; more is somebody playing (RFC 8504 section 5.3 lets hosts set a limit). */
+export const maxExtensions = 4;
+
+export function isExtension(next: number): boolean {
+  return next === extension.hopByHop || next === extension.fragment || next === extension.destinationOptions;
+}
+
 /**
  * Whether the packet is one piece. "suspicious" is a later fragment that begins inside the transport
  * header and could overwrite what was judged in the first one (RFC 1858).
@@ -104,12 +114,8 @@ export function describePacket(packet: Packet | MalformedPacket): string {
 const V4_HEADER = 20;
 const V6_HEADER = 40;
 const FRAGMENT_HEADER = 8;
-/** Extension headers one packet may carry; more is somebody playing (RFC 8504 section 5.3 lets hosts set a limit). */
-const MAX_EXTENSIONS = 4;
 /** In 8-byte blocks: the longest IPv4 header (60 bytes) and a TCP header (20), so no later fragment touches either. */
 const MIN_LATER_FRAGMENT = 10;
-
-const extension = { hopByHop: 0, fragment: 44, destinationOptions: 60 } as const;
 
 const NAMES: ReadonlyMap<number, string> = new Map([
   [protocol.icmp, "ICMPv4"],
@@ -154,10 +160,8 @@ function walkV6(
   let next = bytes[6] ?? 0;
   let at = V6_HEADER;
   let fragment: Fragment = "whole";
-  for (let walked = 0; walked < MAX_EXTENSIONS; walked++) {
-    if (next !== extension.hopByHop && next !== extension.fragment && next !== extension.destinationOptions) {
-      break;
-    }
+  for (let walked = 0; walked < maxExtensions; walked++) {
+    if (!isExtension(next)) break;
     if (at + FRAGMENT_HEADER > bytes.length) return undefined;
     const size = next === extension.fragment ? FRAGMENT_HEADER : ((bytes[at + 1] ?? 0) + 1) * 8;
     if (next === extension.fragment) {
