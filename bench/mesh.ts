@@ -85,10 +85,7 @@ export class Device {
   }
 
   untilRunning(): Promise<number | undefined> {
-    return this.until(
-      START_LIMIT_MS,
-      ({ BackendState, Self }) => BackendState === "Running" && Self !== null,
-    );
+    return this.until(START_LIMIT_MS, ({ BackendState }) => BackendState === "Running");
   }
 
   /** Its IPv4 address in the mesh. */

@@ -191,9 +191,10 @@ export class Session {
     return { code: code ?? 1, lines };
   }
 
-  /** What a machine is called in the tailnet, as its agent knows; undefined while that doesn't answer. */
+  /** What a machine is called in the tailnet, as its agent knows; undefined while that doesn't answer or has no map. */
   async tailnetName(namespace: string): Promise<string | undefined> {
-    return (await this.status(namespace)).Self?.HostName;
+    const { BackendState, Self } = await this.status(namespace);
+    return BackendState === "Running" ? Self?.HostName : undefined;
   }
 
   async close(): Promise<void> {

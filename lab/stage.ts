@@ -39,7 +39,7 @@ export interface StatusJson {
 
 export interface PeerJson {
   readonly HostName?: string;
-  readonly TailscaleIPs?: readonly string[];
+  readonly TailscaleIPs?: readonly string[] | null;
   /** Empty unless the connection is direct. */
   readonly CurAddr?: string;
   readonly Relay?: string;

@@ -108,7 +108,7 @@ export class ClientWorld {
   }
 
   async status(): Promise<
-    Record<string, unknown> & { readonly Peer: Record<string, Record<string, unknown>> }
+    Record<string, unknown> & { readonly Peer: Record<string, Record<string, unknown>> | null }
   > {
     return JSON.parse((await this.sallyport("status", "--json")).lines.join("\n")) as never;
   }
@@ -302,7 +302,7 @@ export class ClientWorld {
     await control.readyFile(join(folder, "token"), START_MS);
     await Promise.all([this.startExit("exit"), this.startExit("spare")]);
     await this.startLaptop();
-    await this.until("the exits", async () => Object.keys((await this.status()).Peer).length === 2);
+    await this.until("the exits", async () => Object.keys((await this.status()).Peer ?? {}).length === 2);
   }
 
   get #joining(): readonly string[] {

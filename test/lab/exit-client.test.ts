@@ -165,7 +165,7 @@ inNamespaces(
   async () => {
     const status = await world.status();
     expect(status["ExitNodeStatus"]).toMatchObject({ Online: true });
-    const peers = Object.values(status.Peer);
+    const peers = Object.values(status.Peer ?? {});
     expect(
       peers.map(({ HostName, ExitNode, ExitNodeOption }) => [HostName, ExitNode, ExitNodeOption]),
     ).toEqual(

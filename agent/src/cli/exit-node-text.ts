@@ -41,7 +41,7 @@ const cityOf = (peer: PeerJson): string => peer.Location?.City ?? "";
 
 function row(peer: PeerJson, city: string): readonly string[] {
   return [
-    ` ${peer.TailscaleIPs[0] ?? ""}`,
+    ` ${peer.TailscaleIPs?.[0] ?? ""}`,
     peer.DNSName.replace(/\.$/, ""),
     countryOf(peer) || "-",
     city || "-",

@@ -14,7 +14,7 @@ export interface StatusView {
 /** Lines without line ends. Cells are padded in every column, so lines end in spaces. */
 export function statusLines(status: StatusJson, view: StatusView, now: WallTime): readonly string[] {
   const rows = [
-    ...(view.self && status.Self !== null ? [status.Self] : []),
+    ...(view.self && status.Self.TailscaleIPs !== null ? [status.Self] : []),
     ...(view.peers ? peersByName(status).filter((peer) => peer.Active || !view.active) : []),
   ].map((peer) => rowOf(status, peer, now));
   return [...table(view.header ? [HEADER, HEADER.map(dashes), ...rows] : rows), ...healthLines(status)];
@@ -50,7 +50,7 @@ function table(rows: readonly (readonly string[])[]): readonly string[] {
 
 function rowOf(status: StatusJson, peer: PeerJson, now: WallTime): readonly string[] {
   return [
-    peer.TailscaleIPs[0] ?? "",
+    peer.TailscaleIPs?.[0] ?? "",
     nameOf(peer, status.MagicDNSSuffix),
     ownerOf(status, peer),
     peer.OS,

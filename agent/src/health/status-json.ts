@@ -13,7 +13,8 @@ export interface StatusJson {
   /** Where to log in, or "". */
   readonly AuthURL: string;
   readonly TailscaleIPs: readonly string[] | null;
-  readonly Self: PeerJson | null;
+  /** Without a map what is known: a name, and zeros. */
+  readonly Self: PeerJson;
   readonly ExitNodeStatus?: ExitNodeJson;
   /** What is wrong, one sentence each. */
   readonly Health: readonly string[];
@@ -21,7 +22,7 @@ export interface StatusJson {
   readonly CurrentTailnet: TailnetJson | null;
   readonly CertDomains: readonly string[] | null;
   readonly ExtraRecords: readonly unknown[] | null;
-  /** By node key. */
+  /** By node key; null where there are none. */
   readonly Peer: Readonly<Record<string, PeerJson>> | null;
   /** By user number. */
   readonly User: Readonly<Record<string, UserJson>> | null;
@@ -85,8 +86,9 @@ export interface PeerJson {
   readonly DNSName: string;
   readonly OS: string;
   readonly UserID: number;
-  readonly TailscaleIPs: readonly string[];
-  readonly AllowedIPs: readonly string[];
+  /** null, and the next not there, while there is no map. */
+  readonly TailscaleIPs: readonly string[] | null;
+  readonly AllowedIPs?: readonly string[];
   readonly Tags?: readonly string[];
   readonly PrimaryRoutes?: readonly string[];
   /** Own endpoints; null for peers. */

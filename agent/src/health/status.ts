@@ -22,6 +22,9 @@ import { NEVER } from "./status-json.ts";
 
 export interface StatusInput {
   readonly version: string;
+  /** What the node calls itself while there is no map, and its system. */
+  readonly hostname: string;
+  readonly os: string;
   /** Whether packets go through a kernel device. */
   readonly tun: boolean;
   readonly backendState: BackendState;
@@ -56,18 +59,29 @@ export function buildStatus(input: StatusInput): StatusJson {
     HaveNodeKey: input.haveNodeKey,
     AuthURL: input.authUrl ?? "",
     TailscaleIPs: netMap === undefined ? null : addressesOf(netMap.self),
-    Self: netMap === undefined ? null : selfJson(netMap, input),
+    Self: netMap === undefined ? unmappedSelf(input.hostname, input.os) : selfJson(netMap, input),
     ...(exitNode === undefined ? {} : { ExitNodeStatus: exitNode }),
     Health: input.health,
     MagicDNSSuffix: suffix,
     CurrentTailnet: netMap === undefined ? null : tailnetJson(netMap),
     CertDomains: null,
     ExtraRecords: null,
-    Peer: netMap === undefined ? null : peersJson(netMap, input),
+    Peer: netMap === undefined || netMap.peers.length === 0 ? null : peersJson(netMap, input),
     User: netMap === undefined ? null : usersJson(netMap),
     ClientVersion: null,
     ...(input.dataPlane === undefined ? {} : { DataPlane: input.dataPlane }),
     ...(input.forwarding === undefined ? {} : { Forwarding: input.forwarding }),
+  };
+}
+
+/** As Tailscale's: scripts read fields of it at any time. */
+export function unmappedSelf(hostname: string, os: string): PeerJson {
+  return {
+    ...{ ID: "", NodeID: 0, PublicKey: `nodekey:${"0".repeat(64)}`, HostName: hostname, DNSName: "", OS: os },
+    ...{ UserID: 0, TailscaleIPs: null, Addrs: [], CurAddr: "", Relay: "", PeerRelay: "" },
+    ...{ RxBytes: 0, TxBytes: 0, Created: NEVER, LastWrite: NEVER, LastSeen: NEVER, LastHandshake: NEVER },
+    ...{ Online: false, ExitNode: false, ExitNodeOption: false, Active: false, ...withoutPeerApi },
+    ...{ InNetworkMap: false, InMagicSock: false, InEngine: false },
   };
 }
 

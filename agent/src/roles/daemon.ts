@@ -57,7 +57,7 @@ import { startHealthTags } from "./health-tags.ts";
 import { openPorts, type Ports } from "./ports.ts";
 import { routerFor } from "../io/router.ts";
 import { changedPrefs } from "./prefs.ts";
-import { Tunnel } from "./tunnel.ts";
+import { SYSTEM, Tunnel } from "./tunnel.ts";
 import { noKernelDevice } from "./tunnel-routing.ts";
 
 export interface DaemonOptions extends Partial<ForwardingChoices> {
@@ -196,6 +196,8 @@ class DaemonService implements LocalBackend {
     const at = now();
     return buildStatus({
       version: VERSION,
+      hostname: this.#state.prefs.hostname ?? systemHostname(),
+      os: SYSTEM,
       tun: this.#options.tun !== "memory",
       backendState: this.#backendState(),
       haveNodeKey: this.#state.loginServer !== undefined,

@@ -46,6 +46,9 @@ const REHEARSE_AFTER_MS = 100;
 /** More make it hardly faster: the first costs 100 ms of CPU, the last 10. */
 const SCENES = 16;
 
+/** What the control protocol calls the system that this runs on. */
+export const SYSTEM = process.platform === "darwin" ? "macOS" : process.platform;
+
 export interface TunnelOptions {
   readonly suite: Suite;
   readonly loginServer: string;
@@ -339,7 +342,7 @@ export class Tunnel {
   #hostinfo(): Hostinfo {
     const routes = routableIps(this.#prefs);
     return {
-      OS: process.platform === "darwin" ? "macOS" : process.platform,
+      OS: SYSTEM,
       Hostname: this.#prefs.hostname ?? this.#options.hostname,
       IPNVersion: "sallyport",
       BackendLogID: "",

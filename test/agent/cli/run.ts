@@ -6,6 +6,7 @@ import { parseRfc3339 } from "../../../agent/src/base/rfc3339.ts";
 import { wallTime } from "../../../agent/src/base/time.ts";
 import type { Roles } from "../../../agent/src/cli/context.ts";
 import type { LocalBackend } from "../../../agent/src/health/local-backend.ts";
+import { unmappedSelf } from "../../../agent/src/health/status.ts";
 import type { StatusJson } from "../../../agent/src/health/status-json.ts";
 import { serveLocalApi } from "../../../agent/src/io/local-api-server.ts";
 import { main } from "../../../agent/src/main.ts";
@@ -81,7 +82,7 @@ export const emptyStatus: StatusJson = {
   HaveNodeKey: true,
   AuthURL: "",
   TailscaleIPs: [],
-  Self: null,
+  Self: unmappedSelf("m0", "linux"),
   Health: [],
   MagicDNSSuffix: "",
   CurrentTailnet: null,

@@ -20,7 +20,7 @@ test("the map and the counters of Tailscale's sample give Tailscale's JSON", () 
   const built = buildStatus(inputOf(sample));
   expect(Object.keys(built)).toEqual(Object.keys(sample));
   expect(withoutPeerApi(built)).toEqual(withoutPeerApi(withMillis(sample)));
-  expect(Object.keys(built.Self ?? {})).toEqual(Object.keys(sample.Self ?? {}));
+  expect(Object.keys(built.Self)).toEqual(Object.keys(sample.Self));
 });
 
 test("a direct path, an exit node, an expired key and a tag are shown", () => {
@@ -63,20 +63,27 @@ test("a direct path, an exit node, an expired key and a tag are shown", () => {
   });
 });
 
-test("before there is a map there are no nodes", () => {
+test("before there is a map there are no nodes but its own, of which scripts may ask everything", () => {
   const status = buildStatus({
     ...inputOf(sample),
     netMap: undefined,
     backendState: "NeedsLogin",
     authUrl: "https://x",
   });
-  expect(status).toMatchObject({
-    Self: null,
-    Peer: null,
-    User: null,
-    TailscaleIPs: null,
-    AuthURL: "https://x",
+  expect(status).toMatchObject({ Peer: null, User: null, TailscaleIPs: null, AuthURL: "https://x" });
+  const { AllowedIPs, ...always } = buildStatus(inputOf(sample)).Self;
+  expect(AllowedIPs).toBeDefined();
+  expect(Object.keys(status.Self)).toEqual(Object.keys(always));
+  expect(status.Self).toMatchObject({
+    ...{ HostName: "web", OS: "linux", Online: false, TailscaleIPs: null, Addrs: [], InNetworkMap: false },
+    ...{ PublicKey: `nodekey:${"0".repeat(64)}`, Created: "0001-01-01T00:00:00Z" },
   });
+});
+
+test("without peers there is null where they would stand", () => {
+  const input = inputOf(sample);
+  if (input.netMap === undefined) throw new Error("the sample has a map");
+  expect(buildStatus({ ...input, netMap: { ...input.netMap, peers: [] } }).Peer).toBeNull();
 });
 
 test.each([
@@ -100,7 +107,6 @@ test.each([
 
 function inputOf(status: StatusJson): StatusInput {
   const self = status.Self;
-  if (self === null) throw new Error("the sample has a node of its own");
   const peers = Object.values(status.Peer ?? {}).map(nodeOf);
   const netMap: NetMap = {
     self: nodeOf(self),
@@ -115,6 +121,7 @@ function inputOf(status: StatusJson): StatusInput {
   };
   return {
     version: status.Version,
+    ...{ hostname: "web", os: "linux" },
     tun: status.TUN,
     backendState: status.BackendState,
     haveNodeKey: status.HaveNodeKey,
@@ -159,8 +166,8 @@ function nodeOf(peer: PeerJson): MapNode {
     key: NodePublic.parse(peer.PublicKey),
     machine: MachinePublic.fromBytes(new Uint8Array(32)),
     discoKey: undefined,
-    addresses: peer.AllowedIPs.map((text) => Prefix.parse(text)),
-    allowedIps: peer.AllowedIPs.map((text) => Prefix.parse(text)),
+    addresses: (peer.AllowedIPs ?? []).map((text) => Prefix.parse(text)),
+    allowedIps: (peer.AllowedIPs ?? []).map((text) => Prefix.parse(text)),
     endpoints: [],
     homeRegion: LAB,
     user: peer.UserID,
@@ -182,7 +189,7 @@ function withoutPeerApi(status: StatusJson): StatusJson {
   const strip = (peer: PeerJson): PeerJson => ({ ...peer, PeerAPIURL: null, TaildropTarget: 0 });
   return {
     ...status,
-    Self: status.Self && strip(status.Self),
+    Self: strip(status.Self),
     Peer: Object.fromEntries(Object.entries(status.Peer ?? {}).map(([key, peer]) => [key, strip(peer)])),
   };
 }
