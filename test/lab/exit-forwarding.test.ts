@@ -425,3 +425,11 @@ it("a network that is advertised is reached, by the node's own address, and no o
   expect(await askTcp("10.0.0.1:8080")).toBe("silence");
   await world.stopForwarding();
 }, 30_000);
+
+it("a network that is advertised is reached also behind another router", async () => {
+  await world.sh("ip address add 10.9.0.1/32 dev lo", "neighbour");
+  await world.sh("ip route add 10.9.0.0/24 via 10.0.5.2 dev lan0");
+  await world.forward({ exit: false, advertised: ["10.9.0.0/24"] });
+  expect(await askTcp("10.9.0.1:8080")).toBe("10.0.5.1");
+  await world.stopForwarding();
+}, 30_000);

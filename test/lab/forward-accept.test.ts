@@ -23,6 +23,7 @@ beforeAll(async () => {
   if (!canBuildLabs || !existsSync(join(tools, "ready"))) return;
   world = await ExitWorld.open("d");
   await world.serve("internet", "tcp-echo", "8080");
+  await world.serve("neighbour", "tcp-echo", "8080");
 }, LIMIT_MS);
 
 afterAll(async () => {
@@ -82,6 +83,20 @@ describe("iptables on nftables", () => {
       expect((await rules()).split("\n").filter((line) => line.includes(OURS))).toHaveLength(2);
       await iptables("iptables -F DOCKER-USER");
       await carried();
+      await world.stopForwarding();
+      expect(await rules()).toBe(before);
+    },
+    LIMIT_MS,
+  );
+
+  it(
+    "accepts what goes to advertised networks, too",
+    async () => {
+      const before = await rules();
+      await world.forward({ env, exit: false, advertised: ["10.0.5.0/24"], accept: ["docker-user"] });
+      await world.until("no reason", () => world.reasons().length === 0, WAIT_MS);
+      expect(await rules()).toContain("-A DOCKER-USER -i tun0 -o lan0 -m comment");
+      expect(await world.probe("client", "tcp-ask", "10.0.5.2:8080")).toEqual(["10.0.5.1"]);
       await world.stopForwarding();
       expect(await rules()).toBe(before);
     },
