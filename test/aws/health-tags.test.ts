@@ -137,10 +137,22 @@ it("it asks by DryRun whether the role is as narrow as it should be, and says so
 
   [logged, proxy.asked.length, proxy.refuse] = [[], 0, () => undefined];
   rmSync(join(folder, "health-tags-written"));
+  rmSync(join(folder, "health-tags-checked"), { force: true });
   const wide = await start();
   await until(() => real().length > 0);
   expect(loggedAs("health-tags-permission").at(-1)?.["message"]).toMatch(/narrow its policy/);
   await wide.close();
+}, 30_000);
+
+it("a node that is restarted again and again asks once an hour, and costs one call each time: its last word", async () => {
+  for (let i = 0; i < 5; i++) {
+    const running = await start();
+    if (i === 0) await until(() => real().length > 0);
+    await running.close();
+  }
+  const dryRuns = proxy.asked.filter(({ body }) => body.get("DryRun") === "true");
+  expect(dryRuns).toHaveLength(3);
+  expect(real()).toHaveLength(1 + 5);
 }, 30_000);
 
 it.each([

@@ -1,6 +1,6 @@
 /**
  * When the health tags are written. Each write is one call of CreateTags with all of them, and calls are shared by the whole
- * account and region, so there are never more than 60 an hour from one node and typically 12:
+ * account and region, so there are never more than 60 an hour from one run and typically 12:
  *
  *     a change       at once (within 2 s), if the last try was a minute ago; otherwise then
  *     no change      every 5 minutes, so that readers can tell a silent node from a dead one

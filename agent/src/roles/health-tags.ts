@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
-import { parseRfc3339 } from "../base/rfc3339.ts";
+import { formatRfc3339, parseRfc3339 } from "../base/rfc3339.ts";
 import { after, type Instant, millis } from "../base/time.ts";
 import { lastState, type NodeState, tagsOf } from "../health/node-tags.ts";
 import { TagWriter } from "../health/tag-writer.ts";
@@ -34,11 +34,18 @@ const SAMPLE_EVERY_MS = 2_000;
 /** A role has two seconds to end. */
 const LAST_WORD_MS = 1_500;
 const MIN_GAP_MS = 61_000;
+/** What a role may do changes with a deployment; asking costs three calls. */
+const CHECK_EVERY_MS = 3_600_000;
 
 export async function startHealthTags(options: HealthTagsOptions): Promise<HealthTags> {
   const { mode } = options;
   if (mode === "off" || (mode === "auto" && !(await looksLikeEc2()))) return { close: async () => {} };
-  return new HealthTagsLoop(options, await notBefore(options));
+  const [written, checked] = await Promise.all([
+    sinceNoted(options.stateDir, WRITTEN),
+    sinceNoted(options.stateDir, CHECKED),
+  ]);
+  const notBefore = written < MIN_GAP_MS ? after(now(), millis(MIN_GAP_MS - written)) : undefined;
+  return new HealthTagsLoop(options, notBefore, checked < CHECK_EVERY_MS);
 }
 
 class HealthTagsLoop implements HealthTags {
@@ -47,10 +54,11 @@ class HealthTagsLoop implements HealthTags {
   readonly #writer: TagWriter<string>;
   readonly #timer: NodeJS.Timeout;
   #busy: Promise<void> = Promise.resolve();
-  #checked = false;
+  #checked: boolean;
 
-  constructor(options: HealthTagsOptions, earliest: Instant | undefined) {
+  constructor(options: HealthTagsOptions, earliest: Instant | undefined, checked: boolean) {
     this.#options = options;
+    this.#checked = checked;
     this.#tags = options.tags ?? new InstanceTags();
     this.#writer = new TagWriter(options.random ?? systemRandom, earliest);
     this.#timer = setInterval(() => this.#sample(), SAMPLE_EVERY_MS).unref();
@@ -82,7 +90,7 @@ class HealthTagsLoop implements HealthTags {
   async #write(state: NodeState): Promise<void> {
     const tags = tagsOf(state, systemCalendar.now());
     await this.#check(state);
-    await noteWrite(this.#options.stateDir, tags["sallyport:updated"]);
+    await note(this.#options.stateDir, WRITTEN);
     const failure = await this.#tags.write(tags);
     const outcome =
       failure === undefined ? ({ ok: true } as const) : { ok: false as const, fault: failure.code };
@@ -98,13 +106,14 @@ class HealthTagsLoop implements HealthTags {
     }
   }
 
-  /** Once: whether the role may do this, and nothing more. */
+  /** Once, and not again in the next hour's runs: whether the role may do this, and nothing more. */
   async #check(state: NodeState): Promise<void> {
     if (this.#checked) return;
     const permission = await this.#tags.permission(tagsOf(state, systemCalendar.now()));
     if (permission === undefined) return;
     this.#checked = true;
-    const { log } = this.#options;
+    const { log, stateDir } = this.#options;
+    await note(stateDir, CHECKED);
     log.info("health-tags-permission", { ...permission });
     if (permission.otherInstances === "allowed" || permission.otherKeys === "allowed") {
       const message =
@@ -114,17 +123,20 @@ class HealthTagsLoop implements HealthTags {
   }
 }
 
-const NOTE = "health-tags-written";
+/** Files that hold when it was done last. */
+const WRITTEN = "health-tags-written";
+const CHECKED = "health-tags-checked";
 
-async function noteWrite(stateDir: string, at: string): Promise<void> {
-  await writeFileAtomic(join(stateDir, NOTE), `${at}\n`).catch(() => {});
+async function note(stateDir: string, file: string): Promise<void> {
+  await writeFileAtomic(join(stateDir, file), `${formatRfc3339(systemCalendar.now())}\n`).catch(() => {});
 }
 
-async function notBefore({ stateDir }: HealthTagsOptions): Promise<Instant | undefined> {
-  const text = await readStateFile(join(stateDir, NOTE)).catch(() => undefined);
+/** In milliseconds; Infinity where it was never done. */
+async function sinceNoted(stateDir: string, file: string): Promise<number> {
+  const text = await readStateFile(join(stateDir, file)).catch(() => undefined);
   const at = parseRfc3339(text?.trim() ?? "");
-  if (at === undefined) return undefined;
+  if (at === undefined) return Infinity;
   const ago = systemCalendar.now() - at;
   // A note from the future says nothing: the clock was set back.
-  return ago < 0 || ago >= MIN_GAP_MS ? undefined : after(now(), millis(MIN_GAP_MS - ago));
+  return ago < 0 ? Infinity : ago;
 }
