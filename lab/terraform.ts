@@ -6,6 +6,7 @@
  */
 import { ParseError, UsageError } from "../agent/src/base/errors.ts";
 import { callFunction } from "./terraform-functions.ts";
+import { policyDocument } from "./policy-document.ts";
 import { computedAttribute, dataAttribute, LOOKED_UP, type Place } from "./terraform-fixture.ts";
 import { parseTemplate, type Expression } from "./terraform-expression.ts";
 import { Providers } from "./terraform-providers.ts";
@@ -265,6 +266,10 @@ export class TerraformDocument {
       objectAt(this.#data[type] ?? {}, `data ${type}`)[name] ?? {},
       `data.${type}.${name}`,
     );
+    if (type === "aws_iam_policy_document" && (key === "json" || key === "minified_json")) {
+      const place = `data.${type}.${name}`;
+      return this.#once(place, () => policyDocument(objectAt(this.#resolve(declared, place), place), place));
+    }
     const existing = this.#lookUp(type, declared, name);
     if (existing !== undefined) return descend(existing[key], path.slice(4), path);
     const region = this.#providers.regionOf(declared, `data.${type}.${name}`);
