@@ -24,11 +24,20 @@ export interface CidrRule {
 export function checkedCidrBlock(cidrBlock: string, { prop, bits: [min, max], example }: CidrRule): string {
   if (!isKnown(cidrBlock)) return cidrBlock;
   const [, address = "", bits = ""] = /^(\d{1,3}(?:\.\d{1,3}){3})\/(\d{1,2})$/.exec(cidrBlock) ?? [];
-  const octetsFit = address.split(".").every((octet) => Number(octet) <= 255);
+  const octets = address.split(".").map(Number);
+  const octetsFit = octets.every((octet) => octet <= 255);
   if (address === "" || !octetsFit || Number(bits) < min || Number(bits) > max) {
     throw new Error(
       `${prop} is "${cidrBlock}": give an IPv4 range from /${min} to /${max}, such as "${example}".`,
     );
+  }
+  // Beyond the prefix, AWS wants zeros.
+  const size = 2 ** (32 - Number(bits));
+  const number = octets.reduce((sum, octet) => sum * 256 + octet, 0);
+  if (number % size !== 0) {
+    const first = number - (number % size);
+    const whole = [24, 16, 8, 0].map((shift) => Math.floor(first / 2 ** shift) % 256).join(".");
+    throw new Error(`${prop} is "${cidrBlock}", which begins within a range: give "${whole}/${bits}".`);
   }
   return cidrBlock;
 }

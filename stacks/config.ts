@@ -49,7 +49,10 @@ const relay = z
   .strictObject({
     regionId: z.int({ error: wholePort }).min(1, wholePort).max(65535, wholePort).optional(),
     regionCode: text("give lower-case letters, digits and hyphens", /^[a-z0-9][a-z0-9-]{0,31}$/).optional(),
-    regionName: z.string().min(1).max(64).optional(),
+    regionName: text(
+      "give 1 to 64 letters, digits, spaces and simple marks",
+      /^[\p{L}\p{N}][\p{L}\p{N} .,()'-]{0,63}$/u,
+    ).optional(),
     hostname: text("give a DNS name", /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/i).optional(),
   })
   .describe("How relays appear in the relay map. Further regions count on from regionId.");

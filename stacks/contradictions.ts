@@ -54,7 +54,8 @@ function ofAll({ acme, loginServer, stacks, network, cidrBlock, regions, relay }
   ];
 }
 
-function ofMachines({ agent, machineImageId, instanceType, architecture }: StackConfig): Rule[] {
+function ofMachines(config: StackConfig): Rule[] {
+  const { agent, machineImageId, instanceType, architecture } = config;
   const built = instanceType === undefined ? architecture : architectureOf(instanceType);
   return [
     [
@@ -66,6 +67,11 @@ function ofMachines({ agent, machineImageId, instanceType, architecture }: Stack
       ["agent", "machineImageId"],
       agent === "image" && machineImageId === undefined,
       'machineImageId: agent is "image": name the image that has it',
+    ],
+    [
+      ["agent", "keepIdentity"],
+      agent === "image" && config.keepIdentity === true,
+      "keepIdentity: an agent on the image keeps its keys where that puts them: leave it out, or agent, so that the stack brings it",
     ],
   ];
 }
@@ -98,11 +104,6 @@ function ofExitNodes(config: StackConfig): Rule[] {
       ["agent", "selfHealing"],
       config.agent === "image" && config.selfHealing,
       "selfHealing: an agent on the image takes over nothing: leave it out, or agent, so that the stack brings it",
-    ],
-    [
-      ["agent", "keepIdentity"],
-      config.agent === "image" && config.keepIdentity === true,
-      "keepIdentity: an agent on the image keeps its keys where that puts them: leave it out, or agent, so that the stack brings it",
     ],
     [
       ["keepIdentity", "loginServer"],

@@ -92,6 +92,15 @@ test.each<[object, string]>([
     'cidrBlock: it is "300.1.1.1/99": give an IPv4 range from /16 to /24, such as "10.80.0.0/16"',
   ],
   [
+    { cidrBlock: "10.9.129.7/20" },
+    'cidrBlock: it is "10.9.129.7/20", which begins within a range: give "10.9.128.0/20"',
+  ],
+  [
+    { agent: "image", machineImageId: "ami-0123456789abcdef0", stacks: ["relay-stack"], keepIdentity: true },
+    "keepIdentity: an agent on the image keeps its keys where that puts them",
+  ],
+  [{ relay: { regionName: "${file(1)}" } }, "relay.regionName: give 1 to 64 letters"],
+  [
     { authKeyParameter: "a/b", loginServer: "https://a.example" },
     'authKeyParameter: it has a slash and does not begin with one: Systems Manager wants "/…"',
   ],
