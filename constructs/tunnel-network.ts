@@ -8,6 +8,8 @@ import { Vpc } from "@cdktf/provider-aws/lib/vpc/index.js";
 import { Fn, type ITerraformDependable } from "cdktf";
 import { Construct } from "constructs";
 import { checkedCidrBlock } from "./checked.ts";
+import { SMALLEST_INSTANCE } from "./machine-image.ts";
+import { zoneOfType } from "./zone-of-type.ts";
 
 /** Where a node is put: a `TunnelNetwork`, or the ids of what exists already. */
 export interface NodePlacement {
@@ -68,9 +70,14 @@ export interface TunnelNetworkProps {
   readonly cidrBlock?: string;
   /**
    * The zone of the subnets, such as "eu-west-1a".
-   * @default AWS chooses one
+   * @default the first that has `instanceType`; subnets that exist stay where they are
    */
   readonly availabilityZone?: string;
+  /**
+   * The type of the nodes in it: not every zone has every one.
+   * @default "t4g.nano", the nodes' own default
+   */
+  readonly instanceType?: string;
   /**
    * Whether there is a private subnet, for nodes whose exit traffic leaves by another address than the tunnel's. Over
    * IPv6 it reaches out by an egress-only gateway; over IPv4 by what `SplitEgress` brings.
@@ -116,7 +123,7 @@ export class TunnelNetwork extends Construct implements NodePlacement {
   constructor(scope: Construct, id: string, props: TunnelNetworkProps = {}) {
     super(scope, id);
     const space = props.vpc === undefined ? this.#newVpc(props) : existingSpace(props.vpc, props.cidrBlock);
-    const subnet = this.#publicSubnet(space, props.availabilityZone);
+    const subnet = this.#publicSubnet(space, props);
     this.vpcId = space.vpcId;
     this.publicSubnetId = subnet.id;
     this.publicSubnetZone = subnet.availabilityZone;
@@ -155,7 +162,7 @@ export class TunnelNetwork extends Construct implements NodePlacement {
     };
   }
 
-  #publicSubnet(space: Space, availabilityZone: string | undefined): Subnet {
+  #publicSubnet(space: Space, { availabilityZone, instanceType }: TunnelNetworkProps): Subnet {
     const ipv6 =
       space.ipv6CidrBlock === undefined
         ? {}
@@ -168,7 +175,9 @@ export class TunnelNetwork extends Construct implements NodePlacement {
       cidrBlock: space.publicCidrBlock,
       mapPublicIpOnLaunch: true,
       ...ipv6,
-      ...(availabilityZone === undefined ? {} : { availabilityZone }),
+      availabilityZone:
+        availabilityZone ?? zoneOfType(this, "Zones", instanceType ?? SMALLEST_INSTANCE.arm64),
+      ...(availabilityZone === undefined ? { lifecycle: { ignoreChanges: ["availability_zone"] } } : {}),
       tags: { Name: `${this.node.path}/public` },
     });
   }

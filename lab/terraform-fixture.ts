@@ -215,6 +215,7 @@ function dataSources(region: string): Readonly<Record<string, Attributes>> {
       zone_ids: ["az1", "az2", "az3"].map((zone) => `${region}-${zone}`),
     },
     aws_caller_identity: { account_id: ACCOUNT, id: ACCOUNT },
+    aws_ec2_instance_type_offerings: { locations: ["a", "b", "c"].map((zone) => `${region}${zone}`) },
     aws_partition: { partition: PARTITION, dns_suffix: "amazonaws.com", id: PARTITION },
     aws_region: { name: region, region, id: region },
     aws_ssm_parameter: {

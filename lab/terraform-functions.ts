@@ -22,6 +22,7 @@ const FUNCTIONS: Readonly<Record<string, (args: readonly Value[]) => Value>> = {
     if (found === undefined) throw new ParseError("function", "element() of an empty list");
     return found;
   },
+  sort: ([items]) => list(items).map(text).toSorted(byCodePoint),
   length: ([items]) => list(items).length,
   concat: (lists) => lists.flatMap(list),
   tolist: ([items]) => list(items),
@@ -35,6 +36,9 @@ const FUNCTIONS: Readonly<Record<string, (args: readonly Value[]) => Value>> = {
   lower: ([value]) => text(value).toLowerCase(),
   trimspace: ([value]) => text(value).trim(),
 };
+
+/** As Terraform does: not by the language. */
+const byCodePoint = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 function cidrSubnet(prefix: string, newBits: number, number: number): string {
   const base = Prefix.parse(prefix);

@@ -167,6 +167,10 @@ export const fields = z.strictObject({
   cidrBlock: text(CIDR_RULE, /^\d+\.\d+\.\d+\.\d+\/\d+$/)
     .superRefine(rule((one) => checkedCidrBlock(one, { prop: "it", ...CIDR_BLOCK_RULE })))
     .optional(),
+  availabilityZone: text(
+    'give a zone of the region such as "us-east-1a"',
+    /^[a-z]{2}(-[a-z]+)+-\d+[a-z]$/,
+  ).optional(),
   network: network.optional(),
   backend: backend.optional(),
 });

@@ -22,7 +22,17 @@ export function contradictions(config: StackConfig, wrong: ReadonlySet<string>):
     .map(([, , line]) => line);
 }
 
-function ofAll({ acme, loginServer, stacks, network, cidrBlock, regions, relay }: StackConfig): Rule[] {
+function ofAll({
+  acme,
+  loginServer,
+  stacks,
+  network,
+  cidrBlock,
+  regions,
+  relay,
+  ...config
+}: StackConfig): Rule[] {
+  const { availabilityZone } = config;
   const lastRegionId = (relay?.regionId ?? 0) + regions.length - 1;
   const suffix = regions.length === 1 ? "" : `-${regions.length}`;
   return [
@@ -35,6 +45,16 @@ function ofAll({ acme, loginServer, stacks, network, cidrBlock, regions, relay }
       ["network", "cidrBlock"],
       network !== undefined && cidrBlock !== undefined,
       "cidrBlock: it is for a network that is made: leave out network, or this",
+    ],
+    [
+      ["network", "availabilityZone"],
+      network !== undefined && availabilityZone !== undefined,
+      "availabilityZone: the subnets of network are where they are: leave out network, or this",
+    ],
+    [
+      ["availabilityZone", "regions"],
+      availabilityZone !== undefined && regions.some((region) => region !== availabilityZone.slice(0, -1)),
+      `availabilityZone: ${availabilityZone} is not in ${regions.join(", ")}: give a zone of the one region, or leave it out`,
     ],
     [
       ["network", "regions"],

@@ -11,6 +11,7 @@ import { addChecks } from "../constructs/checks/check.ts";
 import { given } from "../constructs/given.ts";
 import { HEALTH_TAG_FILTER } from "../constructs/health-tags.ts";
 import { JoinParameter } from "../constructs/join-parameter.ts";
+import { SMALLEST_INSTANCE } from "../constructs/machine-image.ts";
 import { derpMap, type DerpMapRegion } from "../constructs/relay-region.ts";
 import { type NodePlacement, TunnelNetwork } from "../constructs/tunnel-network.ts";
 import type { StackConfig } from "./config.ts";
@@ -43,7 +44,8 @@ export function prepare(stack: TerraformStack, id: string, props: StackProps): v
 export function networkFor(scope: Construct, props: StackProps): NodePlacement {
   if (props.network !== undefined) return given(props.network) as NodePlacement;
   return new TunnelNetwork(scope, "network", {
-    ...given({ cidrBlock: props.cidrBlock }),
+    ...given({ cidrBlock: props.cidrBlock, availabilityZone: props.availabilityZone }),
+    instanceType: props.instanceType ?? SMALLEST_INSTANCE[props.architecture],
     privateSubnet: props.egress !== "direct",
   });
 }

@@ -38,7 +38,46 @@ test("a range and a zone of one's own are used", () => {
     new TunnelNetwork(stack, "network", { cidrBlock: "192.168.0.0/20", availabilityZone: "eu-west-1b" });
   });
   expect(own.resource("aws_vpc")["cidr_block"]).toBe("192.168.0.0/20");
-  expect(own.resource("aws_subnet")["availability_zone"]).toBe("eu-west-1b");
+  expect(own.resource("aws_subnet")).toMatchObject({ availability_zone: "eu-west-1b" });
+  expect(own.data("aws_ec2_instance_type_offerings")).toEqual([]);
+});
+
+test("its subnets are in one zone that has the node's instance type, and stay there", () => {
+  const own = synthesize((stack) => {
+    new TunnelNetwork(stack, "network", { instanceType: "c7gn.medium", privateSubnet: true });
+  });
+  const [offered] = own.data("aws_ec2_instance_type_offerings");
+  expect(offered).toMatchObject({
+    location_type: "availability-zone",
+    filter: expect.arrayContaining([{ name: "instance-type", values: ["c7gn.medium"] }]),
+    lifecycle: {
+      postcondition: [
+        {
+          condition: "${length(self.locations) > 0}",
+          error_message: expect.stringMatching(
+            /No zone of the region has c7gn\.medium: give another instanceType/,
+          ),
+        },
+      ],
+    },
+  });
+  const [privateSubnet, publicSubnet] = own.resources("aws_subnet");
+  expect(publicSubnet).toMatchObject({
+    availability_zone: expect.stringMatching(
+      /^\$\{element\(sort\(data\.aws_ec2_instance_type_offerings\.[\w-]+\.locations\), 0\)\}$/,
+    ),
+    lifecycle: { ignore_changes: ["availability_zone"] },
+  });
+  expect(privateSubnet?.["availability_zone"]).toMatch(
+    /^\$\{aws_subnet\.[\w-]+PublicSubnet\w*\.availability_zone\}$/,
+  );
+});
+
+test("local zones, whose names go on after the region's, are not asked for", () => {
+  const [offered] = network.data("aws_ec2_instance_type_offerings");
+  const [, { values }] = offered?.["filter"] as [unknown, { readonly values: readonly string[] }];
+  expect(values).toHaveLength(6);
+  for (const value of values) expect(value).toMatch(/^\$\{data\.aws_region\.\w+\.id\}[a-f]$/);
 });
 
 test.each(["10.80.0.0", "10.80.0.0/8", "10.80.0.0/28", "10.80.0.256/16", "fd00::/16", ""])(

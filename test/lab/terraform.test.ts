@@ -26,6 +26,7 @@ test.each<[string, Value]>([
   ['${cidrhost("10.80.0.0/24", 7)}', "10.80.0.7"],
   ['${join(",", ["a", "b"])}', "a,b"],
   ['${element(["a", "b"], 3)}', "b"],
+  ['${sort(["b", "a-1", "a"])}', ["a", "a-1", "b"]],
   ['${base64decode(base64encode("häuser"))}', "häuser"],
   ['${jsonencode(["a", 1])}', '["a",1]'],
   ["${data.aws_region.here.name}", "us-east-1"],

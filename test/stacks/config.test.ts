@@ -114,6 +114,23 @@ test.each<[object, string]>([
     "agent.file: /nowhere/agent.tar is not there: run `npm run bundle`",
   ],
   [{ agent: { url: "https://a.example/$x", sha256: "0".repeat(64) } }, "agent.url: it is not a web address"],
+  [{ availabilityZone: "us-east-1-bos-1a" }, "availabilityZone: give a zone of the region such as"],
+  [
+    { availabilityZone: "eu-west-1a" },
+    "availabilityZone: eu-west-1a is not in us-east-1: give a zone of the one",
+  ],
+  [
+    { availabilityZone: "eu-west-1a", regions: ["eu-west-1", "eu-west-2"] },
+    "availabilityZone: eu-west-1a is not in eu-west-1, eu-west-2: give a zone of the one region",
+  ],
+  [
+    {
+      availabilityZone: "us-east-1a",
+      egress: "direct",
+      network: { vpcId: "vpc-0a", publicSubnetId: "subnet-0a" },
+    },
+    "availabilityZone: the subnets of network are where they are: leave out network, or this",
+  ],
   [{ port: 3478 }, "port: 3478 is where the node's own relay answers STUN: give another port"],
   [{ egress: "direct", natGatewayId: "nat-0a" }, "natGatewayId: it is for egress existing-nat: set that, or"],
   [

@@ -88,6 +88,20 @@ test("a node that joins a server keeps its identity over a new image, or not, as
   expect(volumes({ keepIdentity: false })).toEqual([0, 0]);
 }, 30_000);
 
+test("the network's zone has the type that the node is of, or is the one that is configured", () => {
+  const stackOf = (config: object) => synth({ config: JSON.stringify(config) }).stacks["exit-node-stack"];
+  const typesOf = (config: object) =>
+    stackOf(config)
+      ?.data("aws_ec2_instance_type_offerings")
+      .flatMap(({ filter }) => (filter as { readonly values: readonly string[] }[])[0]?.values);
+  expect(typesOf({ architecture: "x86_64" })).toEqual(["t3.nano"]);
+  expect(typesOf({ instanceType: "c7gn.medium" })).toEqual(["c7gn.medium"]);
+  expect(typesOf({ availabilityZone: "us-east-1c" })).toEqual([]);
+  expect(stackOf({ availabilityZone: "us-east-1c" })?.resources("aws_subnet")[1]).toMatchObject({
+    availability_zone: "us-east-1c",
+  });
+}, 30_000);
+
 test("a configuration file that is named and not there is an error", () => {
   const { status, stderr } = synth({ env: { SALLYPORT_CONFIG: "elsewhere.json" } });
   expect(status).toBe(2);
