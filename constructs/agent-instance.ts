@@ -25,6 +25,7 @@ export interface MachineProps {
   /**
    * An image such as "ami-0123456789abcdef0", made from Amazon Linux 2023 or Debian 12 or later. Without a bundle it must
    * have the agent and its systemd units: sallyport-agent.service for the tunnel, sallyport-relay.service for a relay.
+   * Each plan looks at it: it must be there and fit `architecture`.
    * @default the newest Amazon Linux 2023; a newer one replaces the node at the next deploy
    */
   readonly machineImageId?: string;

@@ -1,3 +1,4 @@
+import { DataAwsAmi } from "@cdktf/provider-aws/lib/data-aws-ami/index.js";
 import { DataAwsSsmParameter } from "@cdktf/provider-aws/lib/data-aws-ssm-parameter/index.js";
 import type { Construct } from "constructs";
 
@@ -31,7 +32,30 @@ export function machineImage(
       `${owner} machineImageId is empty: give an image such as "ami-0123456789abcdef0", or leave it out.`,
     );
   }
+  checkImageWhenPlanned(scope, given, architecture, owner);
   return given;
+}
+
+/** What an image is for only AWS knows. */
+function checkImageWhenPlanned(
+  scope: Construct,
+  id: string,
+  architecture: Architecture,
+  owner: string,
+): void {
+  new DataAwsAmi(scope, "Image", {
+    filter: [{ name: "image-id", values: [id] }],
+    // Amazon Linux's are deprecated after three months, and can be used on.
+    includeDeprecated: true,
+    lifecycle: {
+      postcondition: [
+        {
+          condition: `\${self.architecture == "${architecture}"}`,
+          errorMessage: `${owner} machineImageId ${id} is for \${self.architecture} and architecture is ${architecture}: set architecture to "\${self.architecture}", or give another image.`,
+        },
+      ],
+    },
+  });
 }
 
 /** Of references, known only when it is deployed, undefined. */

@@ -58,6 +58,19 @@ test("a given image is used, and none is looked up", () => {
   const given = exitNode({ machineImageId: "ami-0123456789abcdef0" });
   expect(given.resource("aws_instance")["ami"]).toBe("ami-0123456789abcdef0");
   expect(given.data("aws_ssm_parameter")).toEqual([]);
+  expect(exitNode().data("aws_ami")).toEqual([]);
+});
+
+test("a given image is looked at when it is planned: it must be for the processor of the instance", () => {
+  const given = exitNode({ machineImageId: "ami-0123456789abcdef0", architecture: "x86_64" });
+  expect(given.data("aws_ami")).toMatchObject([
+    {
+      filter: [{ name: "image-id", values: ["ami-0123456789abcdef0"] }],
+      // Amazon Linux's are deprecated after three months, and can be used on.
+      include_deprecated: true,
+      lifecycle: { postcondition: [{ condition: '${self.architecture == "x86_64"}' }] },
+    },
+  ]);
 });
 
 test("the port is the same in the firewall and in what the instance is told", () => {
