@@ -47,7 +47,7 @@ function answerTheRest(server: HttpsServer): void {
   });
   server.on("upgrade", (request: IncomingMessage, socket) => {
     const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
-    if (path !== "/ts2021" && !path.startsWith("/derp"))
+    if (path !== "/ts2021" && path !== "/derp" && !socket.writableEnded)
       socket.end("HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n");
   });
 }

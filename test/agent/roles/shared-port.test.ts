@@ -29,10 +29,10 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-function status(path: string): Promise<number | undefined> {
+function status(path: string, headers = {}): Promise<number | undefined> {
   const { port } = both.relay.address;
   return new Promise((resolve, reject) => {
-    request({ host: "127.0.0.1", port, path, rejectUnauthorized: false, agent: false }, (response) => {
+    request({ host: "127.0.0.1", port, path, headers, rejectUnauthorized: false, agent: false }, (response) => {
       response.resume();
       resolve(response.statusCode);
     })
@@ -48,6 +48,16 @@ test.each([
   ["/elsewhere", 404],
 ])("%s is answered once, with %d", async (path, code) => {
   expect(await status(path)).toBe(code);
+});
+
+test.each([
+  ["/derp/elsewhere", 404],
+  ["/derpy", 404],
+  ["/elsewhere", 404],
+  ["/derp", 426],
+  ["/derp/probe", 200],
+])("%s is answered with %d, whatever protocol it is to become", async (path, code) => {
+  expect(await status(path, { connection: "upgrade", upgrade: "moon" })).toBe(code);
 });
 
 test("both show the one certificate, and the map that nodes get has the relay", () => {
