@@ -26,6 +26,8 @@ export interface MemoryOptions {
   readonly maxPeers: number;
   /** @default 1 */
   readonly workers?: number | undefined;
+  /** Bytes between areas and slots that nobody may write, for a test to look at; a multiple of 64. @default 0 */
+  readonly gap?: number | undefined;
 }
 
 /** The part of WebAssembly that is used here: its whole type library is the browser's. */
@@ -80,7 +82,7 @@ const PAGE = 65_536;
 
 /** Before and after a read: room for the headers of the first packet, and for the padding of the last. */
 export const HEADROOM = 256;
-const TAILROOM = 128;
+export const TAILROOM = 128;
 /** The largest read of a TUN device or UDP socket. */
 export const READ_SIZE = 65_536;
 /** ChaCha20's first block, which becomes the Poly1305 key, lies before each ciphertext. */
@@ -121,6 +123,8 @@ export interface RingPlace {
 
 export interface Layout {
   readonly size: number;
+  /** Where `gap` bytes each are left out, in the first worker's lane and what all share. */
+  readonly gaps: readonly number[];
   readonly control: number;
   readonly counters: number;
   readonly reports: RingPlace;
@@ -176,16 +180,27 @@ export interface Layout {
 }
 
 /** The layout as the first worker sees it; `layoutOf` gives the others'. */
-export function planMemory({ mtu, maxSessions, maxPeers, workers = 1 }: MemoryOptions): Layout {
+export function planMemory({ mtu, maxSessions, maxPeers, workers = 1, gap = 0 }: MemoryOptions): Layout {
   let end = RESERVED;
+  const gaps: number[] = [];
+  const leave = (at: number): number => {
+    if (gap > 0) gaps.push(at);
+    return at + gap;
+  };
   const take = (size: number): number => {
     const at = end;
-    end = align(at + size);
+    end = leave(align(at + size));
+    return at;
+  };
+  /** As many rooms, each this far from the next. */
+  const takeSlots = (count: number, distance: number): number => {
+    const at = take(count * distance);
+    for (let i = 1; i <= count; i++) leave(at + i * distance - gap);
     return at;
   };
   const largest = align(Math.max(mtu, 1280) + 16);
-  const slot = BLOCK + largest + SLOT_TAIL;
-  const receivedSlot = HEADROOM + READ_SIZE + TAILROOM + 5 * LINE;
+  const slot = BLOCK + largest + SLOT_TAIL + gap;
+  const receivedSlot = HEADROOM + READ_SIZE + TAILROOM + 5 * LINE + gap;
   const control = take(16 * LINE);
   const prefixes = maxPeers * PREFIXES_OF_PEER;
   const shared = {
@@ -215,24 +230,25 @@ export function planMemory({ mtu, maxSessions, maxPeers, workers = 1 }: MemoryOp
     datagrams: ring(DATAGRAMS_SIZE, LaneControl.datagrams),
     packets: ring(PACKETS_SIZE, LaneControl.packets),
     read: take(HEADROOM + READ_SIZE + TAILROOM),
-    sealed: take(TRAIN * slot),
+    sealed: takeSlots(TRAIN, slot),
     sealedIovecs: take(TRAIN * IOVEC),
     sendMessage: take(MESSAGE_HEADER),
     sendControl: take(CONTROL_SIZE),
-    received: take(MESSAGES * receivedSlot),
+    received: takeSlots(MESSAGES, receivedSlot),
     receivedIovecs: take(MESSAGES * IOVEC),
     receivedMessages: take(MESSAGES * MESSAGE_HEADER),
     receivedNames: take(MESSAGES * ADDRESS_SIZE),
     receivedControl: take(MESSAGES * CONTROL_SIZE),
     senders: take((OPENED + 1) * ADDRESS_SIZE),
     heard: take(maxPeers * ADDRESS_SIZE),
-    opened: take(OPENED * slot),
+    opened: takeSlots(OPENED, slot),
     flows: take(FLOWS * FLOW_SIZE),
     singleIovecs: take(2 * IOVEC),
     singleHeader: take(LINE),
   };
   const laneSize = end - laneAt;
   const sizes = {
+    gaps,
     prefixes,
     filterSize: FILTER_SIZE,
     lane: words,

@@ -7,6 +7,7 @@ import { concat, viewOf } from "../../../agent/src/base/bytes.ts";
 import { instant } from "../../../agent/src/base/time.ts";
 import { Keypair } from "../../../agent/src/core/wireguard/keypair.ts";
 import { Counter, Kind } from "../../../agent/src/dataplane/messages.ts";
+import type { PlaneParts } from "../../../agent/src/dataplane/plane.ts";
 import { SESSION_SIZE } from "../../../agent/src/dataplane/session-table.ts";
 import { nodeSuite } from "../../../agent/src/io/node-suite.ts";
 import { closePlanes, type Ends, KEYS, MTU, openEnds } from "./planes.ts";
@@ -17,6 +18,8 @@ const ROUND = 20_000;
 const SAY_EVERY_MS = 10_000;
 /** Made once: what is hostile about them is new each time. */
 const POOL = 2_000;
+/** Between areas and slots: what runs over its own comes here first. */
+export const GAP = 256;
 /** In and out, before the data plane gets its turn. */
 const BATCH = 32;
 
@@ -102,13 +105,16 @@ export interface FuzzOptions {
   readonly seed: number;
   /** Hears every ten seconds how far it is, and what came of it in the end. */
   readonly say: (text: string) => void;
+  /** What a test makes wrong on purpose. */
+  readonly mutate?: (parts: { -readonly [K in keyof PlaneParts]: PlaneParts[K] }) => void;
 }
 
 /** @throws Error as soon as something is not as it must be */
-export function fuzz({ packets, seed, say }: FuzzOptions): void {
+export function fuzz({ packets, seed, say, mutate }: FuzzOptions): void {
   state = seed;
-  const ends = openEnds({});
+  const ends = openEnds({ gap: GAP });
   try {
+    mutate?.(ends.plane.parts);
     new Fuzz(ends, say).run(packets);
   } finally {
     ends.close();
@@ -204,16 +210,19 @@ class Fuzz {
   }
 }
 
-/** Returns what shows the bytes that no packet may change: the keys, the addresses, and what nobody uses. */
+/** Returns what shows the bytes that no packet may change: the keys, the addresses, what nobody uses, and all between the areas. */
 function guard({ plane }: Ends): () => string {
   const { layout, memory } = plane.parts;
   const bytes = new Uint8Array(memory);
+  const unused = [layout.sessions + SESSION_SIZE, layout.sessions + 4 * SESSION_SIZE] as const;
+  const gaps = layout.gaps.map((at) => [at, at + GAP] as const);
   const areas = [
     [layout.sessions + 64, layout.sessions + 128],
-    [layout.sessions + SESSION_SIZE, layout.sessions + 4 * SESSION_SIZE],
     [layout.peers, layout.peers + 256],
+    unused,
+    ...gaps,
   ] as const;
-  bytes.fill(0xa5, ...areas[1]);
+  for (const [from, to] of [unused, ...gaps]) bytes.fill(0xa5, from, to);
   return () => areas.map(([from, to]) => Buffer.from(bytes.slice(from, to)).toString("base64")).join();
 }
 

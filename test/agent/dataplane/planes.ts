@@ -75,6 +75,11 @@ export interface Ends {
   close(): void;
 }
 
+export interface EndOptions extends Partial<PlaneOptions> {
+  /** As `planMemory` has it. */
+  readonly gap?: number;
+}
+
 export interface PeerSocket {
   readonly address: IpPort;
   toPlane(datagram: Uint8Array): void;
@@ -82,7 +87,7 @@ export interface PeerSocket {
 }
 
 /** `refuse`: an errno for messages of `size` that the kernel shall not take as a train; 0 for those that it may. */
-export function openEnds(options: Partial<PlaneOptions>, refuse?: (size: number) => number): Ends {
+export function openEnds(options: EndOptions, refuse?: (size: number) => number): Ends {
   const peer = openUdp(false);
   return openOne(options, { isA: true, peer, peerAddress: peer.address, refuse });
 }
@@ -136,7 +141,7 @@ interface Place {
 }
 
 function openOne(
-  changes: Partial<PlaneOptions>,
+  { gap, ...changes }: EndOptions,
   { isA, own = openUdp(true), peer, peerAddress, refuse }: Place,
 ): Ends {
   const { calls: f, libc: c } = need();
@@ -162,7 +167,7 @@ function openOne(
     wakeEngine: descriptors[3] ?? -1,
     ...changes,
   };
-  const layout = planMemory(options);
+  const layout = planMemory({ ...options, gap });
   const memory = createMemory(layout);
   const refusing =
     refuse === undefined ? f : { ...f, sendmsg: refusingSend(f.sendmsg, memory, layout, refuse) };
