@@ -1,5 +1,6 @@
 /** A program: prints which way of sealing is taken when each is asked for, after its known answers were tried here. */
-import { type AeadName, chooseAead } from "../../agent/src/dataplane/aead.ts";
+import { chooseAead } from "../../agent/src/dataplane/aead.ts";
+import { aeadNames } from "../../agent/src/dataplane/aead-names.ts";
 import { createMemory, openPackets, planMemory } from "../../agent/src/dataplane/memory.ts";
 import { loadFastCalls } from "../../agent/src/io/ffi/fast-calls.ts";
 import { isAbsent } from "../../agent/src/io/ffi/koffi.ts";
@@ -10,6 +11,5 @@ const calls = loadFastCalls();
 const base = isAbsent(calls) ? 0 : calls.addressOf(new Uint8Array(memory.buffer));
 const at = { memory, layout, packets: openPackets(memory, layout, base), base };
 
-const ways: readonly AeadName[] = ["openssl-raw", "openssl-raw-calls", "openssl-evp", "wasm", "node-crypto"];
-const taken = ways.map((way) => [way, chooseAead(at, way).aead.name]);
+const taken = aeadNames.map((way) => [way, chooseAead(at, way).aead.name]);
 process.stdout.write(JSON.stringify(Object.fromEntries(taken)));

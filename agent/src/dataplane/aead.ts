@@ -5,12 +5,12 @@
  * gives the same bytes is taken.
  */
 import { createCipheriv, createDecipheriv } from "node:crypto";
+import { UsageError } from "../base/errors.ts";
 import { type Absent, isAbsent } from "../io/ffi/koffi.ts";
 import { type EvpChaCha, loadEvpChaCha, loadRawChaCha, type RawChaCha } from "../io/ffi/openssl.ts";
 import { BLOCK, type Layout, openPrimitives, type Packets, type SharedMemory } from "./memory.ts";
+import { type AeadName, aeadNames, isAeadName } from "./aead-names.ts";
 import { knowsPoly1305State } from "./poly1305-state.ts";
-
-export type AeadName = "openssl-raw" | "openssl-raw-calls" | "openssl-evp" | "wasm" | "node-crypto";
 
 /** All arguments are offsets into the memory. Plaintext in: 64 zero bytes before it. */
 export interface Aead {
@@ -52,24 +52,28 @@ export interface Choice {
   readonly whyNot: readonly string[];
 }
 
-/** Fastest first; the last is everywhere. */
-const WAYS: readonly { readonly name: AeadName; readonly open: (at: AeadMemory) => Aead | Absent }[] = [
-  { name: "openssl-raw", open: rawAead },
-  { name: "openssl-raw-calls", open: rawCallsAead },
-  { name: "openssl-evp", open: evpAead },
-  { name: "wasm", open: wasmAead },
-  { name: "node-crypto", open: nodeAead },
-];
+const WAYS: Readonly<Record<AeadName, (at: AeadMemory) => Aead | Absent>> = {
+  "openssl-raw": rawAead,
+  "openssl-raw-calls": rawCallsAead,
+  "openssl-evp": evpAead,
+  wasm: wasmAead,
+  "node-crypto": nodeAead,
+};
 
-/** `wanted`: the name of one way, as SALLYPORT_AEAD has it; the next one that works is taken where it does not. */
-export function chooseAead(at: AeadMemory, wanted?: string): Choice {
-  const first = Math.max(
-    0,
-    WAYS.findIndex(({ name }) => name === wanted),
-  );
-  const whyNot = WAYS.slice(0, first).map(({ name }) => `${name}: SALLYPORT_AEAD is ${wanted}`);
-  for (const { name, open } of WAYS.slice(first)) {
-    const aead = open(at);
+/**
+ * `wanted`: the name of one way, as SALLYPORT_AEAD has it, or nothing; the next one that works is taken where it does not.
+ * @throws UsageError where there is no such way
+ */
+export function chooseAead(at: AeadMemory, wanted = ""): Choice {
+  if (wanted !== "" && !isAeadName(wanted))
+    throw new UsageError(
+      "bad-settings",
+      `there is no way to seal called ${wanted}: give ${aeadNames.join(", ")}`,
+    );
+  const first = wanted === "" ? 0 : aeadNames.indexOf(wanted);
+  const whyNot = aeadNames.slice(0, first).map((name) => `${name}: SALLYPORT_AEAD is ${wanted}`);
+  for (const name of aeadNames.slice(first)) {
+    const aead = WAYS[name](at);
     if (isAbsent(aead)) whyNot.push(`${name}: ${aead.absent}`);
     else if (name === "node-crypto" || givesKnownAnswers(aead, at)) return { aead, whyNot };
     else whyNot.push(`${name}: it does not give the known answers`);

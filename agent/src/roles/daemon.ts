@@ -57,6 +57,7 @@ import { startHealthTags } from "./health-tags.ts";
 import { openPorts, type Ports } from "./ports.ts";
 import { routerFor } from "../io/router.ts";
 import { changedPrefs } from "./prefs.ts";
+import { checkSwitches } from "./switches.ts";
 import { SYSTEM, Tunnel } from "./tunnel.ts";
 import { noKernelDevice } from "./tunnel-routing.ts";
 
@@ -106,8 +107,12 @@ export interface Daemon {
   close(): Promise<void>;
 }
 
-/** @throws OperationError where the state, the socket, the device or the port can not be used */
+/**
+ * @throws UsageError where a variable says what it can not
+ * @throws OperationError where the state, the socket, the device or the port can not be used
+ */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  checkSwitches(process.env);
   const stored = await loadDaemonState(options.stateDir);
   const service = new DaemonService(options, stored ?? newState());
   if (stored === undefined) await service.save();

@@ -15,6 +15,7 @@ import { systemRandom } from "../io/random.ts";
 import { routerFor } from "../io/router.ts";
 import type { WireGuardFile, WireGuardFilePeer } from "../io/wireguard-file.ts";
 import { openPorts } from "./ports.ts";
+import { checkSwitches } from "./switches.ts";
 
 export interface PlainTunnelOptions {
   readonly file: WireGuardFile;
@@ -25,6 +26,7 @@ export interface PlainTunnelOptions {
 
 /** @throws OperationError where the device, the port or an endpoint's name can not be had */
 export async function startPlainTunnel(options: PlainTunnelOptions): Promise<{ close(): Promise<void> }> {
+  checkSwitches(process.env);
   const { file, tun, log } = options;
   const peers = await Promise.all(file.peers.map(peerNode));
   const { mtu, listenPort } = file;

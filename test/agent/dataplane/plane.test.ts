@@ -196,6 +196,10 @@ for (const { name, options } of WAYS) {
   });
 }
 
+testPlane("a way to seal that there is not is refused", () => {
+  expect(() => openEnds({ wantedAead: "opensll-raw" })).toThrow(/no way .*opensll-raw: give openssl-raw, /);
+});
+
 /** How many calls ten segments of this length took; all must arrive. */
 function sendTen(ends: Ends, segment: number): number {
   const flow: Flow = { ...PLAIN_FLOW, sequence: segment };
