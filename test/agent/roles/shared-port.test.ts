@@ -32,10 +32,13 @@ afterAll(async () => {
 function status(path: string, headers = {}): Promise<number | undefined> {
   const { port } = both.relay.address;
   return new Promise((resolve, reject) => {
-    request({ host: "127.0.0.1", port, path, headers, rejectUnauthorized: false, agent: false }, (response) => {
-      response.resume();
-      resolve(response.statusCode);
-    })
+    request(
+      { host: "127.0.0.1", port, path, headers, rejectUnauthorized: false, agent: false },
+      (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      },
+    )
       .on("error", reject)
       .end();
   });
